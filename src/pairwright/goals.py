@@ -1,0 +1,163 @@
+"""One way to say a goal, for training and for inference.
+
+A goal is the score that a model is asked for. In the tables it is kept in the units of the scores, so that every gap
+knows it; `GoalFormat` turns it into the number and the sentence that the model reads. The same object is stored in a
+data set's manifest and in a trained model's `generation_goal.json`, and `place` is the only function that puts a goal
+into a prompt: what a model is asked at inference is byte for byte what it was trained on.
+
+Source of the sentence: arXiv 2410.08067, appendix B.1 (the paper's wording; its code says "scores").
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pairwright.chat import Conversation, Message
+from pairwright.errors import InputError
+
+Placement = Literal["system", "user", "auto"]
+Goal = float | Sequence[float]
+
+TEMPLATE = (
+    "You are an assistant that generates responses for the instruction while implicitly achieving the following "
+    "target score (on a scale of 1-{scale}, where 1 is lowest and {scale} is highest):\n{scores}"
+)
+"""`{scale}` is the top of the scale, `{scores}` one line for each goal: `Overall score: 8.`"""
+
+
+class GoalFormat(BaseModel):
+    """How a goal in score units becomes the sentence that a model reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    template: str = TEMPLATE
+    """The sentence, with the fields `{scale}` and `{scores}`."""
+    placement: Placement = "user"
+    """Where it goes: a system message, the head of the first user message, or what the chat template supports."""
+    scale: Annotated[int, Field(ge=2)] = 10
+    """The number printed runs from 1 to this."""
+    ranges: tuple[tuple[float, float], ...] = ((1.0, 10.0),)
+    """Scores that are printed as 1 and as `scale`; one range, or one for each attribute."""
+    decimals: Annotated[int, Field(ge=0, le=6)] = 1
+    """Decimals of the printed number; whole numbers are printed without any."""
+    attributes: tuple[str, ...] = ()
+    """Names of the score columns that a vector goal speaks of, in its order; empty for one overall score."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "GoalFormat":
+        if "{scores}" not in self.template:
+            raise ValueError("the goal template must contain {scores}, where the number goes")
+        if len(self.ranges) != max(1, len(self.attributes)):
+            raise ValueError(f"{len(self.ranges)} score ranges for {max(1, len(self.attributes))} goals")
+        for low, high in self.ranges:
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"a score range must rise from its first number to its second, not {low} to {high}")
+        return self
+
+    @property
+    def best(self) -> float | list[float]:
+        """The top goal, in score units."""
+        tops = [high for _, high in self.ranges]
+        return tops if self.attributes else tops[0]
+
+    def value(self, goal: pl.Expr) -> pl.Expr:
+        """The number printed for a goal: score units to 1..scale, clipped there, rounded to `decimals`.
+
+        A vector goal gives a list of numbers. Null stays null.
+        """
+        if not self.attributes:
+            return self._number(goal, 0)
+        return pl.concat_list([self._number(goal.list.get(i), i) for i in range(len(self.attributes))])
+
+    def text(self, goal: pl.Expr) -> pl.Expr:
+        """The whole goal sentence; null for a null goal."""
+        names = self.attributes or ("overall",)
+        lines = []
+        for i, name in enumerate(names):
+            number = self._number(goal.list.get(i) if self.attributes else goal, i)
+            lines.append(pl.format("{} score: {}.", pl.lit(_title(name)), _printed(number)))
+        scores = lines[0]
+        for line in lines[1:]:
+            scores = scores + "\n" + line
+        head, tail = self.template.replace("{scale}", str(self.scale)).split("{scores}", 1)
+        return pl.when(goal.is_not_null()).then(pl.lit(head) + scores + pl.lit(tail))
+
+    def say(self, goal: Goal) -> str:
+        """The sentence for one goal in score units.
+
+        Raises:
+            InputError: the goal is not finite, or has another number of parts than there are attributes.
+        """
+        parts = [float(part) for part in goal] if isinstance(goal, Sequence) else [float(goal)]
+        if len(parts) != len(self.ranges) or not all(map(math.isfinite, parts)):
+            wanted = f"one number for each of {', '.join(self.attributes)}" if self.attributes else "one number"
+            raise InputError(f"the goal {goal!r} does not fit this model: it takes {wanted}")
+        frame = _goal_frame(parts if self.attributes else parts[0])
+        return str(frame.select(self.text(pl.col("goal"))).item())
+
+    def _number(self, goal: pl.Expr, which: int) -> pl.Expr:
+        low, high = self.ranges[which]
+        share = ((goal - low) / (high - low)).clip(0.0, 1.0)
+        return (1.0 + share * (self.scale - 1)).round(self.decimals)
+
+
+def place(prompt: pl.Expr, text: pl.Expr, placement: Literal["system", "user"]) -> pl.Expr:
+    """Put a goal sentence into a prompt, row by row; a null text leaves the prompt as it is.
+
+    `system`: before an existing system message's text, else as a new first message. `user`: before the text of the
+    first user message, with an empty line between (a prompt without a user message gets one).
+
+    Args:
+        prompt: a column of messages, `List(Struct(role, content))`.
+        text: a String column.
+        placement: where.
+    """
+    head = prompt.list.first().struct
+    if placement == "system":
+        is_there = (head.field("role") == "system").fill_null(False)
+        old = pl.concat_list(_message("system", text + "\n\n" + head.field("content")), prompt.list.slice(1))
+        new = pl.concat_list(_message("system", text), prompt)
+        placed = pl.when(is_there).then(old).otherwise(new)
+    else:
+        is_user = prompt.list.eval((pl.element().struct.field("role") == "user").cast(pl.Int8))
+        at = is_user.list.arg_max()
+        first = prompt.list.get(at, null_on_oob=True).struct
+        before, after = prompt.list.slice(0, at), prompt.list.slice(at + 1)
+        old = pl.concat_list(before, _message("user", text + "\n\n" + first.field("content")), after)
+        new = pl.concat_list(_message("user", text), prompt)
+        placed = pl.when(is_user.list.max().fill_null(0) == 1).then(old).otherwise(new)
+    return pl.when(text.is_not_null()).then(placed).otherwise(prompt)
+
+
+def with_goal(
+    conversation: Conversation, goal: Goal | None, form: GoalFormat, placement: Literal["system", "user"]
+) -> list[Message]:
+    """`place` for one conversation: a new list of messages that asks for `goal` (None: as it is)."""
+    if goal is None:
+        return [{"role": message["role"], "content": message["content"]} for message in conversation]
+    kind = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+    row = pl.DataFrame({"prompt": [list(conversation)], "text": [form.say(goal)]}, schema_overrides={"prompt": kind})
+    placed: list[Message] = row.select(place(pl.col("prompt"), pl.col("text"), placement)).item().to_list()
+    return placed
+
+
+def _goal_frame(goal: float | list[float]) -> pl.DataFrame:
+    kind = pl.List(pl.Float64) if isinstance(goal, list) else pl.Float64()
+    return pl.DataFrame({"goal": [goal]}, schema={"goal": kind})
+
+
+def _message(role: str, content: pl.Expr) -> pl.Expr:
+    return pl.struct(role=pl.lit(role), content=content)
+
+
+def _printed(number: pl.Expr) -> pl.Expr:
+    whole = number == number.round(0)
+    return pl.when(whole).then(number.cast(pl.Int64).cast(pl.String)).otherwise(number.cast(pl.String))
+
+
+def _title(name: str) -> str:
+    words = name.removeprefix("score_").replace("_", " ").replace("-", " ")
+    return words[:1].upper() + words[1:]
