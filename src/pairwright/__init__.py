@@ -59,7 +59,7 @@ _HOMES = {
 }
 _ROOMS = ("evaluate", "losses")
 
-__all__ = [*_HOMES, *_ROOMS]  # noqa: PLE0604
+__all__ = [*_HOMES, *_ROOMS]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,9 +54,7 @@ class GoalFormat(BaseModel):
             raise ValueError(f"{len(self.ranges)} score ranges for {max(1, len(self.attributes))} goals")
         for low, high in self.ranges:
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ValueError(
-                    f"a score range must rise from its first number to its second, not {low} to {high}"
-                )
+                raise ValueError(f"a score range must rise from its first number to its second, not {low} to {high}")
         return self
 
     @property
@@ -95,9 +93,7 @@ class GoalFormat(BaseModel):
         """
         parts = [float(part) for part in goal] if isinstance(goal, Sequence) else [float(goal)]
         if len(parts) != len(self.ranges) or not all(map(math.isfinite, parts)):
-            wanted = (
-                f"one number for each of {', '.join(self.attributes)}" if self.attributes else "one number"
-            )
+            wanted = f"one number for each of {', '.join(self.attributes)}" if self.attributes else "one number"
             raise InputError(f"the goal {goal!r} does not fit this model: it takes {wanted}")
         frame = _goal_frame(parts if self.attributes else parts[0])
         return str(frame.select(self.text(pl.col("goal"))).item())
@@ -143,9 +139,7 @@ def with_goal(
     if goal is None:
         return [{"role": message["role"], "content": message["content"]} for message in conversation]
     kind = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
-    row = pl.DataFrame(
-        {"prompt": [list(conversation)], "text": [form.say(goal)]}, schema_overrides={"prompt": kind}
-    )
+    row = pl.DataFrame({"prompt": [list(conversation)], "text": [form.say(goal)]}, schema_overrides={"prompt": kind})
     placed: list[Message] = row.select(place(pl.col("prompt"), pl.col("text"), placement)).item().to_list()
     return placed
 

@@ -119,8 +119,6 @@ def listing(table: Mapping[str, Plug]) -> list[dict[str, Any]]:
     """One row for each plug of a table: name, one line, source, settings with their defaults."""
     rows = []
     for name, plug in table.items():
-        settings = {
-            key: "required" if p.default is p.empty else p.default for key, p in settings_of(plug).items()
-        }
+        settings = {key: "required" if p.default is p.empty else p.default for key, p in settings_of(plug).items()}
         rows.append({"name": name, "says": says(plug), "source": source(plug), "settings": settings})
     return rows

@@ -214,8 +214,7 @@ class Preferences:
         counts = self.counts()
         verbs = " → ".join(step.name for step in self.lineage) or "made by hand"
         return (
-            f"Preferences({counts.prompts:,} prompts, {counts.responses:,} responses, "
-            f"{counts.pairs:,} pairs; {verbs})"
+            f"Preferences({counts.prompts:,} prompts, {counts.responses:,} responses, {counts.pairs:,} pairs; {verbs})"
         )
 
     def save(self, path: str | Path) -> Path:
@@ -226,9 +225,7 @@ class Preferences:
         """
         target = Path(path)
         if target.exists() and not (target / "manifest.json").is_file():
-            raise InputError(
-                f"{target} exists and is not a pairwright directory; choose another -o or remove it"
-            )
+            raise InputError(f"{target} exists and is not a pairwright directory; choose another -o or remove it")
         with write_beside(target) as temporary:
             temporary.mkdir()
             rows: dict[str, int] = {}
@@ -257,15 +254,11 @@ class Preferences:
                 f"{root / 'manifest.json'}, line {error.lineno}: not JSON; write the data again"
             ) from error
         if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA_VERSION:
-            raise InputError(
-                f"{root} was written by another pairwright (schema {SCHEMA_VERSION} is read here)"
-            )
+            raise InputError(f"{root} was written by another pairwright (schema {SCHEMA_VERSION} is read here)")
         names = ("prompts", "responses", "pairs")
         missing = [name for name in names if not (root / f"{name}.parquet").is_file()]
         if missing:
-            raise InputError(
-                f"{root} lacks {', '.join(f'{name}.parquet' for name in missing)}; write it again"
-            )
+            raise InputError(f"{root} lacks {', '.join(f'{name}.parquet' for name in missing)}; write it again")
         prompts, responses, pairs = (pl.scan_parquet(root / f"{name}.parquet") for name in names)
         lineage = [Step.model_validate(step) for step in manifest.get("lineage", [])]
         return cls.of(prompts, responses, pairs, lineage)
@@ -294,9 +287,7 @@ class Preferences:
         joined = [c for c in dict.fromkeys(columns) if f"{c}_chosen" not in pair_names]
         for name in joined:
             if name not in answer_names:
-                raise InputError(
-                    f"there is no column {name!r} in responses; it has {', '.join(answer_names)}"
-                )
+                raise InputError(f"there is no column {name!r} in responses; it has {', '.join(answer_names)}")
         view = self.pairs
         if joined:
             for side in ("chosen", "rejected"):
@@ -362,9 +353,7 @@ def _standard(frame: pl.LazyFrame, columns: Mapping[str, pl.DataType], name: str
     for column, kind in columns.items():
         if column not in schema:
             if column in _REQUIRED:
-                raise InputError(
-                    f"{name} lack the column {column!r}; they have {', '.join(schema.names()) or 'none'}"
-                )
+                raise InputError(f"{name} lack the column {column!r}; they have {', '.join(schema.names()) or 'none'}")
             exprs.append(_DEFAULTS.get(column, pl.lit(None)).cast(kind).alias(column))
         elif column == "goal" and isinstance(schema[column], pl.List):
             exprs.append(pl.col(column).cast(pl.List(pl.Float64)))

@@ -14,8 +14,7 @@ CHATML = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 NO_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    + CHATML
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
 )
 DROPS_SYSTEM = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
 THINKS = CHATML.replace("<assistant>{% endif", "<assistant><think>{% endif")
@@ -67,9 +66,7 @@ def test_render_splits_where_the_answer_begins() -> None:
     assert rendered == ("<user>Q</s><assistant>", "A</s>")
 
 
-@pytest.mark.parametrize(
-    ("template", "expected"), [(CHATML, True), (NO_SYSTEM, False), (DROPS_SYSTEM, False)]
-)
+@pytest.mark.parametrize(("template", "expected"), [(CHATML, True), (NO_SYSTEM, False), (DROPS_SYSTEM, False)])
 def test_supports_system_is_decided_by_rendering(template: str, expected: bool) -> None:
     assert supports_system(Tokenizer(template)) is expected
 
@@ -80,9 +77,7 @@ def test_a_prompt_that_is_no_prefix_is_refused() -> None:
 
 
 def test_a_refusing_template_is_one_sentence() -> None:
-    with pytest.raises(
-        InputError, match=r"toy refuses a conversation of roles \(system, user\): System role"
-    ):
+    with pytest.raises(InputError, match=r"toy refuses a conversation of roles \(system, user\): System role"):
         render(Tokenizer(NO_SYSTEM), [system("S"), user("Q")], [assistant("A")])
 
 

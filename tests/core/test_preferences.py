@@ -19,9 +19,7 @@ def said(role: str, *texts: str) -> list[list[Message]]:
 @pytest.fixture
 def prefs() -> Preferences:
     """Two prompts, four answers (one unscored), three pairs; the third is the first the other way round."""
-    prompts = pl.DataFrame(
-        {"prompt_id": ["a", "b"], "prompt": said("user", "Q1", "Q2"), "reference": ["r", None]}
-    )
+    prompts = pl.DataFrame({"prompt_id": ["a", "b"], "prompt": said("user", "Q1", "Q2"), "reference": ["r", None]})
     responses = pl.DataFrame(
         {
             "prompt_id": ["a", "a", "b", "b"],
@@ -38,9 +36,7 @@ def prefs() -> Preferences:
             "goal": [9.0, None, 2.0],
         }
     )
-    return Preferences.of(
-        prompts, responses, pairs, [Step(name="read", rows_in=4, rows_out=3, dropped={"bad": 1})]
-    )
+    return Preferences.of(prompts, responses, pairs, [Step(name="read", rows_in=4, rows_out=3, dropped={"bad": 1})])
 
 
 def test_absent_columns_are_filled(prefs: Preferences) -> None:
@@ -109,7 +105,7 @@ def test_texts_renders_the_goal_of_the_last_relabelling(prefs: Preferences) -> N
     assert rows[1]["prompt"] == [user("Q2")]
     assert rows[2]["prompt"] == [user(GoalFormat().say(2.0) + "\n\nQ1")]
     assert rows[0]["chosen"] == rows[2]["rejected"] == [assistant("w")]
-    assert list(asked.rows(placement="system"))[0]["prompt"] == rows[0]["prompt"], "a fixed placement wins"
+    assert next(iter(asked.rows(placement="system")))["prompt"] == rows[0]["prompt"], "a fixed placement wins"
 
 
 def test_auto_placement_is_the_callers(prefs: Preferences) -> None:
