@@ -118,9 +118,7 @@ def paired_difference(
     """
     one, two = _finite(first), _finite(second)
     if len(one) != len(two):
-        raise InputError(
-            f"a paired difference needs both numbers of each case; there are {len(one)} and {len(two)}"
-        )
+        raise InputError(f"a paired difference needs both numbers of each case; there are {len(one)} and {len(two)}")
     gaps = one - two
     n = len(gaps)
     if n == 0:
