@@ -1,34 +1,349 @@
-"""Run directories and files that appear whole or not at all."""
+"""Run directories, and files that appear whole or not at all.
 
+A run is a directory with one directory for each step, `RUN/<nn>-<name>/`:
+
+- `settings.json`: what the step was asked to do, written before it starts;
+- its outputs;
+- `done.json`: written last, with the digests of what went in and what came out.
+
+A step directory without `done.json` is half done, whatever else it holds. So a run may be killed at any moment.
+"""
+
+import hashlib
+import json
 import os
+import platform
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pairwright.errors import InputError, PairwrightError
+
+CHUNK = 1 << 20
+"""Bytes read at a time when a file is digested."""
+
+THIRD_PARTIES = (
+    "numpy",
+    "polars",
+    "pydantic",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "peft",
+    "datasets",
+)
+"""Whose versions a run records, where they are installed."""
+
+_OWN = frozenset({"settings.json", "done.json"})
+_PASSING = frozenset({"checkpoints"})
+_STEP = re.compile(r"(\d+)-(.+)")
 
 
 @contextmanager
 def write_beside(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well, what was written there takes its place.
 
-    The block makes a file or a directory at the temporary path. An error removes it and leaves `path` as it was.
+    The block makes a file or a directory at the temporary path. It is on the disk (fsync) before it gets its name. An
+    error removes it and leaves `path` as it was. What a killed process left beside `path` is removed.
+
+    Args:
+        path: file or directory to write; its parents are made.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     _remove(temporary)
     try:
         yield temporary
-        if target.is_dir():
-            old = target.with_name(f".{target.name}.{os.getpid()}.old")
-            _remove(old)
-            target.rename(old)
-            temporary.rename(target)
-            _remove(old)
+        _sync(temporary)
+        if target.is_dir() and not target.is_symlink():
+            _exchange(target, temporary)
         else:
             temporary.replace(target)
+        _sync_one(target.parent)
     finally:
         _remove(temporary)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file whole or not at all; UTF-8, line feeds as they are."""
+    with write_beside(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+    return Path(path)
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write a JSON file whole or not at all; a number that JSON has no word for is an error, not `NaN`."""
+    return write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def digest_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hex; the file is read in chunks."""
+    total = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(CHUNK):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def digests(root: str | Path, *, skip: Iterable[str] = ()) -> dict[str, str]:
+    """Digest of every file under a directory, by its path relative to it, in the order of the paths.
+
+    Args:
+        root: the directory.
+        skip: names directly under `root` to leave out. Hidden files (a leading dot) are always left out.
+    """
+    base, left_out = Path(root), frozenset(skip)
+    found = {}
+    for file in sorted(base.rglob("*"), key=lambda path: path.relative_to(base).as_posix()):
+        parts = file.relative_to(base).parts
+        if parts[0] in left_out or any(part.startswith(".") for part in parts) or not file.is_file():
+            continue
+        found["/".join(parts)] = digest_file(file)
+    return found
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """One SHA-256 of several files: of the lines `path NUL digest LF`, in the order of the paths."""
+    lines = "".join(f"{name}\0{files[name]}\n" for name in sorted(files))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file, or of a directory with all that is under it."""
+    target = Path(path)
+    return digest_of(digests(target)) if target.is_dir() else digest_file(target)
+
+
+def versions() -> dict[str, str]:
+    """Versions of pairwright, Python and the libraries that decide results; none of them is imported."""
+    found = {"python": platform.python_version()}
+    for name in ("pairwright", *THIRD_PARTIES):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+@contextmanager
+def lock(run: str | Path) -> Iterator[None]:
+    """Hold a run directory, so that no second process works in it; the system frees it when the process ends.
+
+    The lock is the kernel's, on `RUN/.lock`: a process that was killed leaves nothing to clean up. On a system
+    without POSIX locks (Windows) there is none.
+
+    Raises:
+        PairwrightError: another process holds it.
+    """
+    root = Path(run)
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (root / ".lock").open("a+") as file:
+        try:
+            # lockf and not flock: a child of a killed process must not keep its parent's lock.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise PairwrightError(f"{root} is being run by {holder}; wait for it, or choose another -o") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+class Asked(BaseModel):
+    """What a step was asked to do: the content of `settings.json`. Equal `Asked` means equal results."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    step: str
+    """The step's name in its recipe."""
+    verb: str
+    """What it does."""
+    settings: dict[str, Any]
+    """Its settings, with the defaults filled in; JSON values."""
+    inputs: dict[str, str]
+    """Digests of what it reads: earlier steps as `step:NAME`, files by their path."""
+
+
+class Done(Asked):
+    """A finished step: the content of `done.json`."""
+
+    outputs: dict[str, str]
+    """Digest of each file that it wrote, by path in the step's directory."""
+    versions: dict[str, str]
+    """What it ran with."""
+    seconds: float
+    """How long it took, from its first start in this process."""
+    headline: dict[str, Any] = {}
+    """A few numbers for people: rows, pairs, a loss."""
+
+    def digest(self, part: str = "") -> str:
+        """Digest of one output directory or file of the step (`data`, `model`); of all of them without a name."""
+        files = {
+            name: value
+            for name, value in self.outputs.items()
+            if not part or name == part or name.startswith(f"{part}/")
+        }
+        return digest_of(files)
+
+
+def step_directory(run: str | Path, number: int, name: str) -> Path:
+    """`RUN/<nn>-<name>`; work that the same step did under another number is moved there.
+
+    So a step put into the middle of a recipe does not throw away the steps behind it.
+    """
+    root = Path(run)
+    wanted = root / f"{number:02d}-{name}"
+    if not wanted.exists():
+        for old in find_steps(root):
+            if _STEP.fullmatch(old.name).group(2) == name:  # type: ignore[union-attr]
+                old.rename(wanted)
+                break
+    return wanted
+
+
+def find_steps(run: str | Path) -> list[Path]:
+    """The step directories of a run, in the order of their numbers."""
+    root = Path(run)
+    found = [path for path in root.iterdir() if _STEP.fullmatch(path.name)] if root.is_dir() else []
+    return sorted(found, key=lambda path: (int(path.name.split("-", 1)[0]), path.name))
+
+
+def begin(directory: Path, asked: Asked, *, resumable: bool = False) -> None:
+    """Make a step's directory ready: whatever an earlier, unfinished or different attempt left there is removed.
+
+    Args:
+        directory: the step's directory.
+        asked: what the step is about to do; written to `settings.json`.
+        resumable: keep the files of an unfinished attempt at exactly the same thing (a training has checkpoints).
+    """
+    unfinished = directory.is_dir() and not (directory / "done.json").exists()
+    if not (resumable and unfinished and _read(directory / "settings.json", Asked) == asked):
+        _remove(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "settings.json", asked.model_dump(mode="json"))
+
+
+def finish(directory: Path, asked: Asked, *, seconds: float, headline: Mapping[str, Any]) -> Done:
+    """Digest what a step wrote, and write its `done.json`, last of all."""
+    outputs = digests(directory, skip=_OWN | _PASSING)
+    for name in outputs:
+        _sync_one(directory / name)
+    done = Done(
+        **asked.model_dump(),
+        outputs=outputs,
+        versions=versions(),
+        seconds=round(seconds, 3),
+        headline=dict(headline),
+    )
+    write_json(directory / "done.json", done.model_dump(mode="json"))
+    return done
+
+
+def finished(directory: Path, asked: Asked | None = None) -> Done | None:
+    """The record of a step, if it is done, did what is asked, and its outputs are still what it wrote.
+
+    Args:
+        directory: the step's directory.
+        asked: what the step should have done; None accepts anything.
+    """
+    done = _read(directory / "done.json", Done)
+    if not isinstance(done, Done):
+        return None
+    if asked is not None and Asked(**done.model_dump(include=set(Asked.model_fields))) != asked:
+        return None
+    return done if digests(directory, skip=_OWN | _PASSING) == done.outputs else None
+
+
+def clear(run: str | Path) -> list[Path]:
+    """Remove the steps of a run, and nothing else that lies in its directory.
+
+    Raises:
+        InputError: `run` is a file.
+    """
+    root = Path(run)
+    if root.is_file():
+        raise InputError(f"{root} is a file; a run needs a directory: choose another -o")
+    steps = find_steps(root)
+    for path in steps:
+        _remove(path)
+    return steps
+
+
+def _read(path: Path, kind: type[Asked]) -> Asked | None:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+
+
+def _exchange(target: Path, temporary: Path) -> None:
+    """Put a new directory in the place of an old one; when that fails, the old one is put back."""
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    _remove(old)
+    target.rename(old)
+    try:
+        temporary.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    _remove(old)
+
+
+def _sweep(target: Path) -> None:
+    """Remove temporary paths of `target` whose process is gone."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(part|old)")
+    for path in target.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match and not _alive(int(match.group(1))):
+            if match.group(2) == "old" and not target.exists():
+                path.rename(target)  # killed between the two renames of _exchange: the old one is the only one
+            else:
+                _remove(path)
+
+
+def _alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Ask the system to put a file, or every file of a directory, on the disk."""
+    if path.is_dir():
+        for file in path.rglob("*"):
+            if file.is_file():
+                _sync_one(file)
+    _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    with suppress(OSError):  # some file systems refuse it for directories; the rename is still atomic
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _remove(path: Path) -> None:
