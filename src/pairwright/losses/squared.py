@@ -1,0 +1,67 @@
+"""Losses that pull a margin to a finite target by its square, so that no pair is pushed for ever.
+
+IPO has two readings that need very different settings, so they are two functions. The paper writes log-ratios of whole
+answers (`ipo_sum`); its authors confirmed to TRL that the reported results average over tokens (`ipo_mean`). On one
+record the losses can differ by a factor of two at the same beta, and by far more on long answers.
+"""
+
+from pairwright.losses.limits import positive
+from pairwright.losses.types import PairLogps, PairLoss, uses
+
+
+@uses("ref")
+def ipo_sum(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
+    """Identity preference optimisation on log-ratios of whole answers, as the paper writes it.
+
+    With `u = logp - ref` of each side:
+
+        loss = (u_chosen - u_rejected - 1 / (2 * beta)) ** 2
+
+    At policy = reference it is `1 / (2 * beta)**2`: 25 at beta 0.1. It rises again beyond the target.
+
+    Args:
+        pair: log-probabilities of policy and reference, [B].
+        beta: the paper's tau; the target for the summed log-ratios is `1 / (2 * beta)` nats, 5 at 0.1.
+
+    Returns:
+        loss [B], in nats squared; implicit rewards `beta * u` of both sides, [B].
+
+    Raises:
+        InputError: beta is not above 0, or the record has no reference.
+
+    Source: Azar et al. 2023, arXiv:2310.12036, eq. 17.
+    """
+    positive(beta=beta)
+    chosen, rejected = pair.chosen.log_ratio, pair.rejected.log_ratio
+    loss = (chosen - rejected - 1 / (2 * beta)) ** 2
+    return PairLoss(loss, beta * chosen, beta * rejected)
+
+
+@uses("ref", "length")
+def ipo_mean(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
+    """Identity preference optimisation on log-ratios averaged over tokens, as its authors ran it.
+
+    With `v = (logp - ref) / length` of each side:
+
+        loss = (v_chosen - v_rejected - 1 / (2 * beta)) ** 2
+
+    At policy = reference it is `1 / (2 * beta)**2`: 25 at beta 0.1. The target is in nats **a token**: 5 at 0.1, which
+    no model reaches, so the loss is then nearly linear; larger betas than DPO's are usual.
+
+    Args:
+        pair: log-probabilities of policy and reference and token counts, [B].
+        beta: the paper's tau; the target for the mean log-ratios is `1 / (2 * beta)` nats a token.
+
+    Returns:
+        loss [B]; implicit rewards `beta * v` of both sides, [B], whose order is the one that this loss trains. (TRL
+        logs beta times the summed log-ratio here.)
+
+    Raises:
+        InputError: beta is not above 0, or the record has no reference or no lengths.
+
+    Source: Azar et al. 2023, arXiv:2310.12036, eq. 17, averaged over tokens as TRL's loss_type="ipo" does.
+    """
+    positive(beta=beta)
+    chosen, rejected = pair.chosen.mean_log_ratio, pair.rejected.mean_log_ratio
+    loss = (chosen - rejected - 1 / (2 * beta)) ** 2
+    return PairLoss(loss, beta * chosen, beta * rejected)
