@@ -1,0 +1,385 @@
+"""Rows with line numbers from anything that holds rows: files, frames, datasets, lists.
+
+What a file is, its first bytes say, not its name alone. Lines end at `\\n` only (real texts hold carriage returns and
+Unicode separators). A line that cannot be read is handed on as a `Reject` and the file goes on; a file that cannot be
+read at all is one `InputError` with the remedy.
+"""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import orjson
+import polars as pl
+import zstandard
+
+from pairwright.errors import InputError
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".jsonc")
+BLOCK = 4 << 20
+ROWS = 2000
+SURROGATE = "half a surrogate pair became U+FFFD"
+NOT_UTF8 = "bytes that are not UTF-8 became U+FFFD"
+_csv_limit = 1 << 30
+
+
+class Reject(NamedTuple):
+    """A row that could not be read."""
+
+    line: int
+    """Line of the file, or number of the row, from 1."""
+    reason: str
+    """A short name, under which such rows are counted."""
+    says: str
+    """One sentence."""
+    raw: str
+    """The row as found."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a source, in order."""
+
+    lines: list[int]
+    """Line of each row, from 1."""
+    rows: list[dict[str, Any]]
+    raws: list[bytes] | None = None
+    """Each row as found; None where the source is no text."""
+    rejects: list[Reject] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def raw(self, index: int) -> str:
+        """A row as it goes into the rejects file."""
+        if self.raws is not None:
+            return self.raws[index].decode("utf-8", "replace")
+        return json.dumps(self.rows[index], ensure_ascii=False, default=str)
+
+
+class Source(NamedTuple):
+    """What is read, with a name for messages."""
+
+    name: str
+    batches: Iterator[Batch]
+    path: Path | None = None
+
+
+def of_path(path: Path) -> Source:
+    """Open a file of rows by its content.
+
+    Raises:
+        InputError: it is missing, empty, no text, a Git-LFS pointer, or truncated.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}{_sibling(path)}")
+    with path.open("rb") as file:
+        head = file.read(8)
+    if not head:
+        raise InputError(f"{path} is empty; write it again or get it again")
+    if head.startswith(b"PAR1"):
+        return Source(str(path), _parquet(path), path)
+    if head.startswith(b"PK\x03\x04"):
+        raise InputError(f"{path} is a zip archive; unpack it and read the file in it")
+    if head.startswith(b"ARROW1"):
+        raise InputError(f"{path} is an Arrow file; read the dataset's directory, or write it as parquet")
+    return Source(str(path), _guarded(path), path)
+
+
+def _guarded(path: Path) -> Iterator[Batch]:
+    """The rows of a text file; what goes wrong on the way out of its compression is one sentence."""
+    try:
+        with _plain(path) as stream:
+            yield from _text_file(path, stream)
+    except gzip.BadGzipFile as error:
+        raise InputError(f"{path} is no good gzip file ({error}); get it again") from error
+    except (EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise InputError(f"{path} ends early or is damaged ({error}); get it again") from error
+
+
+def _plain(path: Path) -> IO[bytes]:
+    """The file without its compression, which its first bytes tell."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head.startswith(b"\x1f\x8b"):
+        return io.BufferedReader(gzip.open(path, "rb"), BLOCK)  # type: ignore[arg-type]
+    if head == b"\x28\xb5\x2f\xfd":
+        stream = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
+        return io.BufferedReader(stream, BLOCK)  # type: ignore[arg-type]
+    return path.open("rb", buffering=BLOCK)
+
+
+def _text_file(path: Path, stream: IO[bytes]) -> Iterator[Batch]:
+    head = stream.read(BLOCK).removeprefix(b"\xef\xbb\xbf")
+    _refuse_no_text(path, head)
+    names = [suffix.lower() for suffix in path.suffixes]
+    first = head.lstrip()[:1]
+    if not first:
+        raise InputError(f"{path} has only blank lines; write it again or get it again")
+    if ".csv" in names or ".tsv" in names:
+        yield from _table(path, head, stream, "\t" if ".tsv" in names else ",")
+    elif first == b"[" or (first == b"{" and not _lines_of_objects(head)):
+        whole = head + stream.read()
+        try:
+            rows = _whole(path, whole)
+        except InputError:
+            if not any(_parse(line)[0] is not None for line in whole.split(b"\n")[:1000]):
+                raise
+            yield from _lines(whole, io.BytesIO())
+            return
+        for start in range(0, len(rows), ROWS):
+            part = rows[start : start + ROWS]
+            yield _batch(enumerate(part, start=start + 1))
+    elif first == b"{":
+        yield from _lines(head, stream)
+    else:
+        raise InputError(
+            f"{path} is neither JSON lines, a JSON list, CSV nor parquet (it begins {head[:20]!r}); convert it to one"
+        )
+
+
+def _refuse_no_text(path: Path, head: bytes) -> None:
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path} is a Git-LFS pointer, not the data; run 'git lfs pull' where it came from")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{path} is UTF-16; save it as UTF-8")
+    if b"\x00" in head[:65536]:
+        raise InputError(f"{path} is binary, of no kind that is read; give jsonl, json, csv or parquet")
+
+
+def _lines_of_objects(head: bytes) -> bool:
+    """Whether the first line is one whole object, and not the only one, or not a wrapper around a list."""
+    line, newline, more = head.lstrip().partition(b"\n")
+    line = line.rstrip()
+    if not line.endswith(b"}"):
+        return False
+    if newline and more.strip():
+        return True
+    row, _, _ = _parse(line)
+    return row is None or not isinstance(row.get("data"), list)
+
+
+def _lines(head: bytes, stream: IO[bytes]) -> Iterator[Batch]:
+    """JSON lines, in batches of about `BLOCK` bytes; only `\\n` ends a line."""
+    number, tail, block = 0, b"", head
+    while block:
+        *whole, tail = (tail + block).split(b"\n")
+        for start in range(0, len(whole), ROWS):
+            part = whole[start : start + ROWS]
+            yield _parsed(part, number)
+            number += len(part)
+        block = stream.read(BLOCK)
+    if tail:
+        yield _parsed([tail], number)
+
+
+def _parsed(lines: list[bytes], before: int) -> Batch:
+    """The rows of some lines; `before` lines stand ahead of them."""
+    batch = Batch([], [], [])
+    raws = batch.raws
+    assert raws is not None
+    loads, rows, numbers = orjson.loads, batch.rows, batch.lines
+    for number, line in enumerate(lines, start=before + 1):
+        try:
+            row = loads(line)
+        except orjson.JSONDecodeError:
+            if not line.strip():
+                continue
+            row, trouble, notes = _parse(line)
+            batch.notes.update(notes)
+            if row is None:
+                batch.rejects.append(Reject(number, trouble[0], trouble[1], line.decode("utf-8", "replace")))
+                continue
+        if type(row) is not dict:
+            batch.rejects.append(Reject(number, "not_an_object", "the line is JSON, but no object", line.decode()))
+            continue
+        rows.append(row)
+        numbers.append(number)
+        raws.append(line)
+    return batch
+
+
+def _parse(line: bytes) -> tuple[dict[str, Any] | None, tuple[str, str], list[str]]:
+    """A line that the fast parser refused: NaN, Infinity, huge integers, lone surrogates, bad UTF-8 are read.
+
+    Returns:
+        The object or None, the reason and sentence of a refusal, and notes.
+    """
+    notes = []
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        text = line.decode("utf-8", "replace")
+        notes.append(NOT_UTF8)
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        return None, ("not_json", f"{error.msg} at column {error.colno}"), []
+    except (RecursionError, ValueError) as error:
+        return None, ("not_json", f"too deep or too long to read ({type(error).__name__})"), []
+    if not isinstance(row, dict):
+        return None, ("not_an_object", "the line is JSON, but no object"), []
+    clean = _without_surrogates(row)
+    if clean != row:
+        notes.append(SURROGATE)
+    return clean, ("", ""), notes
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def _whole(path: Path, content: bytes) -> list[Any]:
+    """The rows of a file that is one JSON value: a list, an object with a list `data`, or one row."""
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        try:
+            value = _without_surrogates(json.loads(content.decode("utf-8", "replace")))
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path}, line {error.lineno}: not JSON ({error.msg}; JSON has no comments); correct it, or give JSON lines"
+            ) from error
+        except RecursionError as error:
+            raise InputError(f"{path} is nested too deeply; give JSON lines") from error
+    if isinstance(value, dict):
+        value = value["data"] if isinstance(value.get("data"), list) else [value]
+    if not isinstance(value, list):
+        raise InputError(f"{path} holds one JSON value and no rows; give a list of objects")
+    if not value:
+        raise InputError(f"{path} is an empty list; write it again or get it again")
+    return value
+
+
+def _table(path: Path, head: bytes, stream: IO[bytes], delimiter: str) -> Iterator[Batch]:
+    """CSV with a header; a cell that is a JSON list or object is read as one."""
+    csv.field_size_limit(max(csv.field_size_limit(), _csv_limit))
+    text = io.TextIOWrapper(
+        io.BufferedReader(_Joined(head, stream), BLOCK), encoding="utf-8", errors="replace", newline=""
+    )
+    reader = csv.DictReader(text, delimiter=delimiter)
+    found: list[tuple[int, Any]] = []
+    try:
+        for row in reader:
+            found.append((reader.line_num, row))
+            if len(found) == ROWS:
+                yield _batch(found, cells=True)
+                found = []
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not CSV ({error}); write it again with quotes") from error
+    if reader.fieldnames and not found and reader.line_num <= 1:
+        raise InputError(f"{path} has a header and no rows; write it again or get it again")
+    yield _batch(found, cells=True)
+
+
+class _Joined(io.RawIOBase):
+    """Bytes that were read ahead, and then the rest of their stream."""
+
+    def __init__(self, head: bytes, stream: IO[bytes]) -> None:
+        super().__init__()
+        self._parts: list[IO[bytes]] = [io.BytesIO(head), stream]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while self._parts:
+            data = self._parts[0].read(len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+            self._parts.pop(0)
+        return 0
+
+
+def _batch(found: Iterable[tuple[int, Any]], *, cells: bool = False) -> Batch:
+    """A batch of rows that are already Python values."""
+    batch = Batch([], [])
+    for number, row in found:
+        if not isinstance(row, Mapping):
+            says = f"the row is a {type(row).__name__}, not an object"
+            batch.rejects.append(Reject(number, "not_an_object", says, json.dumps(row, default=str)))
+        elif cells and (None in row or None in row.values()):
+            says = "the row has another number of cells than the header"
+            batch.rejects.append(Reject(number, "ragged_row", says, json.dumps(dict(row), default=str)))
+        else:
+            batch.rows.append({key: _cell(value) for key, value in row.items()} if cells else dict(row))
+            batch.lines.append(number)
+    return batch
+
+
+def _cell(value: str) -> Any:
+    """A CSV cell: JSON where it is a list or an object, absent where it is empty, else text."""
+    if value[:1] in ("[", "{"):
+        try:
+            found = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+        return found if isinstance(found, list | dict) else value
+    return value
+
+
+def _parquet(path: Path) -> Iterator[Batch]:
+    try:
+        frame = pl.scan_parquet(path)
+        frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path} is no readable parquet file ({_first_line(error)}); get it again") from error
+    return of_frame(frame)
+
+
+def of_frame(frame: pl.LazyFrame) -> Iterator[Batch]:
+    """The rows of a Polars frame."""
+    number = 0
+    for part in frame.collect_batches(chunk_size=ROWS, maintain_order=True):
+        rows = part.to_dicts()
+        yield Batch(list(range(number + 1, number + 1 + len(rows))), rows)
+        number += len(rows)
+
+
+def of_rows(rows: Iterable[Any]) -> Iterator[Batch]:
+    """Rows that are Python dictionaries already."""
+    part: list[tuple[int, Any]] = []
+    for number, row in enumerate(rows, start=1):
+        part.append((number, row))
+        if len(part) == ROWS:
+            yield _batch(part)
+            part = []
+    if part:
+        yield _batch(part)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, or of every file of a directory in the order of their names, in hex."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    total = hashlib.sha256()
+    for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
+        total.update(f"{file_path.relative_to(path)}\n{digest_of(file_path)}\n".encode())
+    return total.hexdigest()
+
+
+def _sibling(path: Path) -> str:
+    """`"; did you mean ...?"` for a file of nearly that name."""
+    from pairwright.plug import nearest
+
+    if not path.parent.is_dir():
+        return f" (nor a directory {path.parent})"
+    return nearest(path.name, [child.name for child in path.parent.iterdir()]) or "; give the path of one that exists"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
