@@ -202,18 +202,20 @@ class Done(Asked):
 
 
 def step_directory(run: str | Path, number: int, name: str) -> Path:
-    """`RUN/<nn>-<name>`; work that the same step did under another number is moved there.
+    """`RUN/<nn>-<name>`, whether it is there or not."""
+    return Path(run) / f"{number:02d}-{name}"
+
+
+def find_step(run: str | Path, number: int, name: str) -> Path:
+    """Where a step's work is: `RUN/<nn>-<name>`, or the same name under another number if only that exists.
 
     So a step put into the middle of a recipe does not throw away the steps behind it.
     """
-    root = Path(run)
-    wanted = root / f"{number:02d}-{name}"
-    if not wanted.exists():
-        for old in find_steps(root):
-            if _STEP.fullmatch(old.name).group(2) == name:  # type: ignore[union-attr]
-                old.rename(wanted)
-                break
-    return wanted
+    wanted = step_directory(run, number, name)
+    if wanted.exists():
+        return wanted
+    same = [path for path in find_steps(run) if path.name.split("-", 1)[1] == name]
+    return same[0] if same else wanted
 
 
 def find_steps(run: str | Path) -> list[Path]:
