@@ -54,13 +54,12 @@ def test_equal_seeds_give_equal_bytes_and_another_seed_other_weights_only(tmp_pa
 def test_the_bytes_do_not_depend_on_the_hash_seed_of_the_process(tmp_path):
     code = (
         "import sys, importlib.util as u; s = u.spec_from_file_location('t', sys.argv[1]); m = u.module_from_spec(s);"
-        "s.loader.exec_module(m); m.scratch(m.world(), output=sys.argv[2], kind=sys.argv[3], **m.SMALL)"
+        "s.loader.exec_module(m);"
+        "[m.scratch(m.world(), output=sys.argv[2] + k, kind=k, **m.SMALL) for k in ('bpe', 'word')]"
     )
+    subprocess.run([sys.executable, "-c", code, __file__, str(tmp_path / "there-")], check=True, capture_output=True)
     for kind in ("bpe", "word"):
-        here = bytes_of(made(tmp_path, f"{kind}-here", kind=kind))
-        there = tmp_path / f"{kind}-there"
-        subprocess.run([sys.executable, "-c", code, __file__, str(there), kind], check=True, capture_output=True)
-        assert bytes_of(there) == here
+        assert bytes_of(tmp_path / f"there-{kind}") == bytes_of(made(tmp_path, f"here-{kind}", kind=kind))
 
 
 def test_the_callers_random_state_is_left_alone(tmp_path):
@@ -101,7 +100,8 @@ def test_a_conversation_of_several_turns_has_one_begin_and_an_end_after_each_tur
     tokenizer = transformers.AutoTokenizer.from_pretrained(made(tmp_path))
     turns = [system("Be brief."), user("One?"), assistant("Two."), user("Three?")]
     assert render(tokenizer, turns, [assistant("Four.")]).prompt == (
-        "<|begin|><|system|>Be brief.<|end|><|user|>One?<|end|><|assistant|>Two.<|end|><|user|>Three?<|end|><|assistant|>"
+        "<|begin|><|system|>Be brief.<|end|><|user|>One?<|end|><|assistant|>Two.<|end|>"
+        "<|user|>Three?<|end|><|assistant|>"
     )
 
 

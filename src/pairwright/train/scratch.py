@@ -88,12 +88,8 @@ def scratch(
         _save_tokenizer(core, temporary, max_length=max_length, system_role=system_role)
         sizes = {"hidden_size": hidden_size, "num_hidden_layers": layers, "num_attention_heads": heads}
         _save_llama(core, temporary, sizes, max_length=max_length, seed=seed)
-        made_of = {
-            "kind": kind,
-            "seed": seed,
-            "texts": hashlib.sha256("\0".join(texts).encode("utf-8", "replace")),
-        }
-        made_of["texts"] = made_of["texts"].hexdigest()  # type: ignore[attr-defined]
+        digest = hashlib.sha256("\0".join([*goals, *texts]).encode("utf-8", "replace")).hexdigest()
+        made_of = {"made_by": "scratch", "kind": kind, "seed": seed, "texts": digest}
         (temporary / "scratch.json").write_text(json.dumps(made_of, indent=2) + "\n", encoding="utf-8")
     return target
 
@@ -149,7 +145,7 @@ def _bpe(texts: list[str], goals: list[str], vocab_size: int) -> "Tokenizer":
 
 
 def _word(texts: list[str], goals: list[str], vocab_size: int) -> "Tokenizer":
-    """One token for each word (`▁word`), digit, mark and line feed; text comes back but for spaces at the head of a line.
+    """One token for each word (`▁word`), digit, mark and line feed; spaces at the head of a line are lost.
 
     The words of the goal sentence, digits and marks are sure to be known; then come the most frequent words.
     """
