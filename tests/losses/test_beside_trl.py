@@ -107,6 +107,8 @@ def test_sft_agrees_on_one_pair_and_weighs_pairs_alike_on_several() -> None:
     assert LOSSES["sft"](ours(policy, reference)).loss.mean().item() != pytest.approx(by_token.item(), rel=1e-3)
 
 
+# TRL keeps its CPO trainer among its unstable parts and says so at import; constraints.txt pins the version.
+@pytest.mark.filterwarnings("ignore:You are importing from 'trl.experimental'")
 def test_simpo() -> None:
     """TRL's CPO trainer averages before the loss; its `simpo_gamma` is absolute, as ours."""
     from trl.experimental.cpo import CPOTrainer
