@@ -1,0 +1,36 @@
+"""What a scorer gets and gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from pairwright.chat import Conversation, text_of
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer to one prompt."""
+
+    prompt: Conversation
+    response: Conversation
+    extras: Mapping[str, Any] = _NOTHING
+    """What else the prompt has, such as `reference`."""
+    numbers: Mapping[str, float | None] = _NOTHING
+    """The answer's number columns, such as `score`, `logp_<model>` (summed, nats), `len_<tokenizer>` (tokens)."""
+
+    @property
+    def answer(self) -> str:
+        """The text of the response."""
+        return text_of(self.response)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A number on an answer, higher is better; or None and the reason."""
+
+    value: float | None
+    why: str = ""
+    """Why there is none, in one or two words: it is the name under which it is counted."""

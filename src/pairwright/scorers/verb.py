@@ -1,0 +1,82 @@
+"""The verb `score`."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, cast
+
+import polars as pl
+
+from pairwright.errors import InputError
+from pairwright.plug import bind, find
+from pairwright.preferences import Preferences, Step
+from pairwright.scorers.sample import Sample, Score
+from pairwright.scorers.table import SCORERS
+
+_CHUNK = 10_000
+
+
+def score(prefs: Preferences, scorer: str, *, into: str = "score", **settings: Any) -> Preferences:
+    """Put a number on every answer. An answer that gets none is null, and counted under the scorer's reason.
+
+    Args:
+        prefs: prompts and answers.
+        scorer: a name of `SCORERS`, or `module:function`.
+        into: the column: `score`, or `score_<name>` to keep the scores that are there. A column of that name is
+            replaced.
+        settings: the scorer's settings.
+
+    Raises:
+        InputError: there is no such scorer or setting, `into` is no score column, or the scorer does not give one
+            `Score` for each answer.
+    """
+    if into != "score" and not into.startswith("score_"):
+        raise InputError(f"score: into is 'score' or 'score_<name>', not {into!r}")
+    bound = bind(find(SCORERS, scorer, kind="scorer"), settings, kind="scorer")
+    values: list[float | None] = []
+    why: Counter[str] = Counter()
+    for samples in _samples(prefs):
+        scores = bound(samples)
+        if len(scores) != len(samples):
+            raise InputError(f"scorer {scorer!r} gave {len(scores)} scores for {len(samples)} answers")
+        for number in scores:
+            value, reason = _checked(number)
+            values.append(value)
+            if value is None:
+                why[reason] += 1
+    had = into in prefs.responses.collect_schema()
+    held = int(prefs.responses.select(pl.col(into).count()).collect().item()) if had else 0
+    column = pl.DataFrame({into: pl.Series(values, dtype=pl.Float64)})
+    responses = pl.concat([prefs.responses.drop(into, strict=False), column.lazy()], how="horizontal")
+    notes = [f"{count:,} answers stay unscored: {reason}." for reason, count in why.items()]
+    if held:
+        notes.append(f"The {held:,} numbers that were in {into} are replaced.")
+    step = Step(
+        name="score",
+        settings={"scorer": scorer, "into": into, "unscored": dict(why), **cast(partial[Any], bound).keywords},
+        rows_in=len(values),
+        rows_out=len(values),
+        notes=tuple(notes),
+    )
+    return prefs.then(step, responses=responses)
+
+
+def _checked(number: Score) -> tuple[float | None, str]:
+    if number.value is None:
+        return None, number.why or "no reason given"
+    value = float(number.value)
+    return (value, "") if math.isfinite(value) else (None, "non_finite_score")
+
+
+def _samples(prefs: Preferences) -> Iterator[list[Sample]]:
+    """All answers in order, with their prompts, in lists of a bounded size."""
+    schema = prefs.responses.collect_schema()
+    columns = [name for name, kind in schema.items() if kind.is_numeric() and name != "response_id"]
+    extras = [name for name in prefs.prompts.collect_schema() if name not in ("prompt_id", "prompt")]
+    prompts = prefs.prompts.select("prompt_id", "prompt", extras=pl.struct(extras) if extras else pl.lit(None))
+    answers = prefs.responses.select("prompt_id", "response", numbers=pl.struct(columns))
+    joined = answers.join(prompts, on="prompt_id", how="left", maintain_order="left")
+    for batch in joined.collect_batches(chunk_size=_CHUNK, maintain_order=True):
+        rows = batch.select("prompt", "response", "extras", "numbers").iter_rows()
+        yield [Sample(prompt or [], response or [], extra or {}, numbers) for prompt, response, extra, numbers in rows]

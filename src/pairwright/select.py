@@ -1,0 +1,217 @@
+"""Select pairs: a metric says how soon, a cut says how many.
+
+A cut is a plug: `cut(values, *, settings) -> mask`, where `values` are the metric's numbers (float64, finite, in row
+order, none missing) of the pairs that can be selected. Equal numbers are told apart by row order.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pairwright.errors import InputError
+from pairwright.metrics.table import METRICS
+from pairwright.plug import bind, find, settings_of
+from pairwright.preferences import Preferences, Step
+
+Values = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+_RANKING = ("top", "bottom", "band")
+
+
+def top(values: Values, *, keep: Share) -> Mask:
+    """The largest: floor(keep N) of them, the earlier row first where numbers are equal.
+
+    Args:
+        values: the metric.
+        keep: share of the N pairs that can be selected.
+    """
+    return _largest(values, _count(keep, len(values)))
+
+
+def bottom(values: Values, *, keep: Share) -> Mask:
+    """The smallest: floor(keep N) of them, the earlier row first where numbers are equal.
+
+    Args:
+        values: the metric.
+        keep: share of the N pairs that can be selected.
+    """
+    return _largest(-values, _count(keep, len(values)))
+
+
+def band(values: Values, *, keep: Share, centre: Share = 0.5) -> Mask:
+    """A run of floor(keep N) neighbours in the order from smallest to largest.
+
+    Args:
+        values: the metric.
+        keep: share of the N pairs that can be selected.
+        centre: where the run lies: 0 at the smallest, 0.5 in the middle, 1 at the largest.
+    """
+    count = _count(keep, len(values))
+    start = math.floor((len(values) - count) * centre + 1e-9)
+    mask = np.zeros(len(values), dtype=np.bool_)
+    mask[np.argsort(values, kind="stable")[start : start + count]] = True
+    return mask
+
+
+def above(values: Values, *, threshold: float) -> Mask:
+    """All that are larger than a number, however many.
+
+    Args:
+        values: the metric.
+        threshold: in the metric's units; equal is not above.
+    """
+    return np.asarray(values > threshold, dtype=np.bool_)
+
+
+def sample(values: Values, *, keep: Share, temperature: Annotated[float, Field(gt=0)] = 1.0, seed: int = 0) -> Mask:
+    """A weighted draw of floor(keep N) without replacement, each weight exp(value / temperature).
+
+    Args:
+        values: the metric.
+        keep: share of the N pairs that can be selected.
+        temperature: in the metric's units; large is an even draw, small is `top`.
+        seed: of the draw.
+
+    Source: Efraimidis and Spirakis, 2006, in its Gumbel form.
+    """
+    uniform = np.random.default_rng(seed).random(len(values))
+    with np.errstate(divide="ignore"):  # a draw of exactly 0 is minus infinity: last
+        return _largest(values / temperature - np.log(-np.log(uniform)), _count(keep, len(values)))
+
+
+CUTS: dict[str, Callable[..., Mask]] = {
+    "top": top,
+    "bottom": bottom,
+    "band": band,
+    "above": above,
+    "sample": sample,
+}
+
+
+def select(
+    prefs: Preferences,
+    metric: str,
+    *,
+    keep: float | None = None,
+    cut: str = "top",
+    only: str | None = None,
+    seed: int = 0,
+    weight: float | None = None,
+    threshold: float | None = None,
+    **metric_settings: Any,
+) -> Preferences:
+    """Keep the pairs that a metric puts first. Their order stays, and the metric stays as a column of its name.
+
+    A pair of which the metric cannot say anything is never kept (`no_metric`); the others that are not kept are
+    `not_selected`.
+
+    Args:
+        prefs: pairs.
+        metric: a name of `METRICS`, or `module:function`.
+        keep: share of the pairs with a metric, 0 to 1: floor(keep N) pairs. Every cut but `above` needs it.
+        cut: `top`, `bottom`, `band`, `above`, `sample`, or `module:function`.
+        only: a split; pairs of other splits pass untouched, and are not in z-scores.
+        seed: for a metric or cut that draws.
+        weight: for the potentials: how much the model's margin counts.
+        threshold: for `above`: keep what is larger.
+        metric_settings: further settings of the metric or, for names that the metric does not have, of the cut.
+
+    Raises:
+        InputError: there is no such metric, cut or setting; a column is missing; or the metric has no spread, so that
+            it cannot rank.
+    """
+    metric_plug, cut_plug = find(METRICS, metric, kind="metric"), find(CUTS, cut, kind="cut")
+    of_metric, of_cut = settings_of(metric_plug), settings_of(cut_plug)
+    to_cut = {k: v for k, v in metric_settings.items() if k in of_cut and k not in of_metric}
+    to_metric = {k: v for k, v in metric_settings.items() if k not in to_cut}
+    to_cut |= {k: v for k, v in {"keep": keep, "threshold": threshold}.items() if v is not None}
+    to_metric |= {} if weight is None else {"weight": weight}
+    bound_metric = bind(metric_plug, to_metric | ({"seed": seed} if "seed" in of_metric else {}), kind="metric")
+    bound_cut = bind(cut_plug, to_cut | ({"seed": seed} if "seed" in of_cut else {}), kind="cut")
+    name = metric.rpartition(":")[2]
+
+    view = numbers(prefs)
+    asked = pl.col("split").eq_missing(pl.lit(only))
+    candidates = view if only is None else view.filter(asked)
+    found = candidates.select(bound_metric(candidates).cast(pl.Float64).alias(name)).collect(engine="streaming")
+    values = found[name].to_numpy()
+    inside = np.ones(len(values), np.bool_) if only is None else prefs.pairs.select(asked).collect()["split"].to_numpy()
+
+    known = np.isfinite(values)
+    _check_spread(values[known], name, cut, keep)
+    chosen = bound_cut(values[known])
+    if chosen.shape != (int(known.sum()),) or chosen.dtype != np.bool_:
+        raise InputError(f"cut {cut!r} must give one true or false for each of the {int(known.sum()):,} values")
+    kept, shown = ~inside, np.full(len(inside), np.nan)
+    kept[np.flatnonzero(inside)[known]] = chosen
+    shown[np.flatnonzero(inside)[known]] = values[known]
+
+    beside = pl.DataFrame({name: pl.Series(shown, nan_to_null=True), "_kept": kept})
+    pairs = pl.concat([prefs.pairs.drop(name, strict=False), beside.lazy()], how="horizontal")
+    dropped = {"no_metric": int((~known).sum()), "not_selected": int((~chosen).sum())}
+    step = Step(
+        name="select",
+        settings={
+            "metric": metric,
+            "cut": cut,
+            "only": only,
+            "metric_settings": cast(partial[Any], bound_metric).keywords,
+            "cut_settings": cast(partial[Any], bound_cut).keywords,
+        },
+        rows_in=len(inside),
+        rows_out=int(kept.sum()),
+        dropped={reason: count for reason, count in dropped.items() if count},
+    )
+    return prefs.then(step, pairs=pairs.filter("_kept").drop("_kept"))
+
+
+def numbers(prefs: Preferences) -> pl.LazyFrame:
+    """The pairs in order with every number of their two answers beside them, as a metric gets them.
+
+    Nothing is read before a metric asks: Polars leaves out the columns that the metric does not use.
+    """
+    content = pl.col("response").list.eval(pl.element().struct.field("content").str.len_chars().fill_null(0))
+    answers = prefs.responses.with_columns(chars=content.list.sum().cast(pl.Int64))
+    schema = answers.collect_schema()
+    columns = [name for name, kind in schema.items() if kind.is_numeric() and name != "response_id"]
+    view = Preferences.of(prefs.prompts, answers, prefs.pairs).view(*columns)
+    form = prefs.goal_format
+    if form is None or not form.attributes:
+        return view
+    return view.with_columns(
+        pl.concat_list([f"score_{name}_{side}" for name in form.attributes]).alias(f"scores_{side}")
+        for side in ("chosen", "rejected")
+    )
+
+
+def _check_spread(values: Values, name: str, cut: str, keep: float | None) -> None:
+    """A constant metric cannot rank; that the first rows are kept should not look like a choice."""
+    if cut not in _RANKING or keep is None or not 0 < _count(keep, len(values)) < len(values):
+        return
+    if values.min() == values.max():
+        raise InputError(
+            f"select: {name} is {values[0]:g} for all {len(values):,} pairs, so it has no spread and cannot rank them; "
+            "take another metric, or `random`"
+        )
+
+
+def _count(keep: float, total: int) -> int:
+    return math.floor(keep * total + 1e-9)  # 0.3 of 10 is 3, whatever floating point says
+
+
+def _largest(values: Values, count: int) -> Mask:
+    """A mask of the `count` largest; of equal ones the earlier. Linear in the number of values."""
+    if count == 0 or count == len(values):
+        return np.full(len(values), count > 0, dtype=np.bool_)
+    bar = np.partition(values, len(values) - count)[len(values) - count]
+    mask = np.asarray(values > bar, dtype=np.bool_)
+    mask[np.flatnonzero(values == bar)[: count - int(mask.sum())]] = True
+    return mask
