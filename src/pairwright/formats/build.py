@@ -27,7 +27,8 @@ from pairwright.preferences import MESSAGES, PAIR_COLUMNS, PROMPT_COLUMNS, RESPO
 
 BATCH = 10_000
 BOUND = 1 << 29
-_TAKEN = frozenset({*PROMPT_COLUMNS, *RESPONSE_COLUMNS, *PAIR_COLUMNS})
+_SIDES = [f"{name}{side}" for name in ("", "score_", "model_", "response_") for side in ("chosen", "rejected")]
+_TAKEN = frozenset({*PROMPT_COLUMNS, *RESPONSE_COLUMNS, *PAIR_COLUMNS, *_SIDES, "chosen_row", "rejected_row"})
 _UNNAMED = "source_"
 
 
@@ -173,7 +174,7 @@ class Builder:
                     "split": record.split or "train",
                     "preference": pair.preference,
                 }
-                | {_free(name): value for name, value in record.pair_extras.items()}
+                | _renamed(record.pair_extras, identity)
             )
         if record.notes:
             self.notes.update(set(record.notes))
@@ -191,7 +192,7 @@ class Builder:
             self.notes["a prompt was met again with other values in its further columns; the first were kept"] = (
                 conflicts
             )
-        finished = []
+        finished: list[_Frames | tuple[Path, Path, Path]] = []
         at_prompt = at_answer = 0
         for chunk in self._chunks:
             prompts, responses, pairs = self._loaded(chunk)
@@ -325,7 +326,17 @@ def _plain(value: Any) -> Any:
 
 def _free(name: str, taken: Iterable[str] = _TAKEN) -> str:
     """A name that no standard column has."""
-    return f"{_UNNAMED}{name}" if name in taken or name in ("chosen_row", "rejected_row") else name
+    return f"{_UNNAMED}{name}" if name in taken else name
+
+
+def _renamed(extras: Mapping[str, Any], identity: str) -> dict[str, Any]:
+    """Extras under names that no standard column has; a `prompt_id` that is the prompt's own says nothing."""
+    renamed = {
+        _free(name): value
+        for name, value in extras.items()
+        if name in _TAKEN and not (name == "prompt_id" and value == identity)
+    }
+    return renamed | {name: value for name, value in extras.items() if name not in _TAKEN}
 
 
 def _widened(frame: pl.DataFrame, more: _Table, taken: Iterable[str]) -> pl.DataFrame:

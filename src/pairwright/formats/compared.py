@@ -173,7 +173,7 @@ def _judgebench_record(row: Row) -> Record:
 
 
 def _styles_record(row: Row) -> Record:
-    """RM-Bench: three right and three wrong answers (concise, plain, markdown); every right one beats every wrong one."""
+    """RM-Bench: three right and three wrong answers; every right one beats every wrong one."""
     notes: list[str] = []
     sides = [row.get("chosen"), row.get("rejected")]
     if not all(isinstance(side, list) and side for side in sides):

@@ -1,6 +1,6 @@
-"""Rows with line numbers from anything that holds rows: files, frames, datasets, lists.
+r"""Rows with line numbers from anything that holds rows: files, frames, datasets, lists.
 
-What a file is, its first bytes say, not its name alone. Lines end at `\\n` only (real texts hold carriage returns and
+What a file is, its first bytes say, not its name alone. Lines end at `\n` only (real texts hold carriage returns and
 Unicode separators). A line that cannot be read is handed on as a `Reject` and the file goes on; a file that cannot be
 read at all is one `InputError` with the remedy.
 """
@@ -108,10 +108,9 @@ def _plain(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         head = file.read(4)
     if head.startswith(b"\x1f\x8b"):
-        return io.BufferedReader(gzip.open(path, "rb"), BLOCK)  # type: ignore[arg-type]
+        return io.BufferedReader(gzip.open(path, "rb"), BLOCK)
     if head == b"\x28\xb5\x2f\xfd":
-        stream = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
-        return io.BufferedReader(stream, BLOCK)  # type: ignore[arg-type]
+        return io.BufferedReader(_Zstd(path), BLOCK)
     return path.open("rb", buffering=BLOCK)
 
 
@@ -166,7 +165,7 @@ def _lines_of_objects(head: bytes) -> bool:
 
 
 def _lines(head: bytes, stream: IO[bytes]) -> Iterator[Batch]:
-    """JSON lines, in batches of about `BLOCK` bytes; only `\\n` ends a line."""
+    r"""JSON lines, in batches of about `BLOCK` bytes; only `\n` ends a line."""
     number, tail, block = 0, b"", head
     while block:
         *whole, tail = (tail + block).split(b"\n")
@@ -250,7 +249,7 @@ def _whole(path: Path, content: bytes) -> list[Any]:
             value = _without_surrogates(json.loads(content.decode("utf-8", "replace")))
         except json.JSONDecodeError as error:
             raise InputError(
-                f"{path}, line {error.lineno}: not JSON ({error.msg}; JSON has no comments); correct it, or give JSON lines"
+                f"{path}, line {error.lineno}: not JSON ({error.msg}; JSON has no comments); correct it"
             ) from error
         except RecursionError as error:
             raise InputError(f"{path} is nested too deeply; give JSON lines") from error
@@ -282,6 +281,39 @@ def _table(path: Path, head: bytes, stream: IO[bytes], delimiter: str) -> Iterat
     if reader.fieldnames and not found and reader.line_num <= 1:
         raise InputError(f"{path} has a header and no rows; write it again or get it again")
     yield _batch(found, cells=True)
+
+
+class _Zstd(io.RawIOBase):
+    """A zstd file without its compression. The library's own reader says nothing when a file ends early; this does."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = path.open("rb")
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._fed = False
+        self._data = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._data:
+            packed = (self._frame.unused_data if self._frame.eof else b"") or self._file.read(BLOCK // 8)
+            if not packed:
+                if self._fed and not self._frame.eof:
+                    raise EOFError("the last frame is not whole")
+                return 0
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._fed = True
+            self._data = self._frame.decompress(packed)
+        size = min(len(buffer), len(self._data))
+        buffer[:size], self._data = self._data[:size], self._data[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class _Joined(io.RawIOBase):

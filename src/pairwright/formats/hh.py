@@ -1,4 +1,4 @@
-"""hh-rlhf: a whole dialogue in one string, turns led by `\\n\\nHuman:` and `\\n\\nAssistant:`.
+r"""hh-rlhf: a whole dialogue in one string, turns led by `\n\nHuman:` and `\n\nAssistant:`.
 
 Source: anthropics/hh-rlhf. Real rows have a speaker twice in a row, an odd number of turns, `Human:` in the middle of
 a turn (which is text, not a turn), empty last answers, and prompts that differ between the two sides.

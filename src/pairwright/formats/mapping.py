@@ -27,6 +27,7 @@ from pairwright.plug import nearest
 
 PROMPT_EXTRAS = ("reference", "tools", "images")
 """Columns that describe the prompt, whatever the shape of the row."""
+GOAL_SAID = "the prompt already says a goal (the file was relabelled before); it is kept as a number and not said again"
 SCORE_NAMES: tuple[tuple[str, str, str], ...] = (
     ("score_chosen", "score_rejected", ""),
     ("chosen_score", "rejected_score", "score"),
@@ -77,7 +78,8 @@ def columns_of(names: Mapping[str, str], found: frozenset[str]) -> Columns:
             raise InputError(f"columns: there is no {key!r}{nearest(key, known)} (there are {', '.join(known)})")
         if column not in found:
             raise InputError(
-                f"columns: the source has no column {column!r}{nearest(column, found)} (it has {', '.join(sorted(found))})"
+                f"columns: the source has no column {column!r}{nearest(column, found)} "
+                f"(it has {', '.join(sorted(found))})"
             )
     mapped = Columns(**names)
     if bool(mapped.chosen) != bool(mapped.rejected):
@@ -214,16 +216,25 @@ def _common(row: Row, columns: Columns, extra: dict[str, Any], notes: list[str])
     about = {name: extra.pop(name) for name in PROMPT_EXTRAS if name in extra}
     if columns.reference and row.get(columns.reference) is not None:
         about["reference"] = row[columns.reference]
-    split = row.get(columns.split) if columns.split else extra.pop("split", None)
-    common: dict[str, Any] = {"split": optional_text(split), "prompt_extras": about}
-    if isinstance(extra.get("weight"), int | float):
+    common: dict[str, Any] = {"split": optional_text(row.get(columns.split or "split")), "prompt_extras": about}
+    if _is_number(extra.get("weight")):
         common["weight"] = number(extra.pop("weight"), notes)
     goal = extra.get("goal")
-    if isinstance(goal, int | float) and not isinstance(goal, bool):
-        common["goal"] = number(extra.pop("goal"), notes)
-    elif isinstance(goal, list) and goal and all(isinstance(part, int | float) for part in goal):
-        common["goal"] = [float(part) for part in extra.pop("goal")]
+    parts = goal if isinstance(goal, list) else [goal]
+    if parts and all(_is_number(part) for part in parts):
+        del extra["goal"]
+        goals = [number(part, notes) for part in parts]
+        if None not in goals:
+            common["goal"] = goals if isinstance(goal, list) else goals[0]
+            notes.append(GOAL_SAID)
     return common
+
+
+def _is_number(cell: Any) -> bool:
+    """Whether a cell is a number, or the text of one (CSV), or an empty cell of CSV."""
+    if isinstance(cell, str):
+        return not cell or cell.replace(".", "", 1).lstrip("-").isdigit()
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
 def _all_of_prompt(common: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ FIRST_ROWS = 200
 def read(
     source: Any,
     *,
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
     limit: int | None = None,
@@ -135,7 +135,7 @@ class _Reading:
             self.rows += 1
             try:
                 record = form.rows(row)
-                self._add(record, builder)
+                self._add(record, row, builder)
             except Unreadable as trouble:
                 self.rows -= 1
                 self._refuse(Reject(line, trouble.reason, trouble.says, batch.raw(index)), sink)
@@ -155,9 +155,11 @@ class _Reading:
     def _full(self) -> bool:
         return self.limit is not None and self.rows >= self.limit
 
-    def _add(self, record: Record, builder: Builder) -> None:
+    def _add(self, record: Record, row: Row, builder: Builder) -> None:
         if not isinstance(record, Record):
             raise InputError(f"the format gave a {type(record).__name__} for a row of {self.name}, not a Record")
+        if record.split is None and isinstance(row.get("split"), str):
+            record = record._replace(split=row["split"])
         if self.split is not None:
             found = record.split or "train"
             self.splits.add(found)
@@ -183,8 +185,8 @@ class _Reading:
         """The sentence for a source of which no row was read."""
         if self.first is not None:
             return (
-                f"{self.name}: none of {self.rows:,} rows can be read as {form.name}; the first, line {self.first.line}: "
-                f"{self.first.says}; give the right format= or columns="
+                f"{self.name}: none of {self.rows:,} rows can be read as {form.name}; "
+                f"the first, line {self.first.line}: {self.first.says}; give the right format= or columns="
             )
         if self.splits:
             return f"{self.name} has no rows of split {self.split!r}; it has {', '.join(sorted(self.splits))}"
@@ -239,7 +241,7 @@ def _peeked(batches: Iterator[Batch]) -> tuple[Iterator[Batch], list[Row]]:
     return chain(seen, batches), rows
 
 
-def _format(opened: Source, format: str | None, columns: Mapping[str, str] | None, first: list[Row]) -> Format:  # noqa: A002
+def _format(opened: Source, format: str | None, columns: Mapping[str, str] | None, first: list[Row]) -> Format:
     """The format that was asked for, that a file beside declares, or that the first rows have."""
     if format:
         return named(format)

@@ -111,11 +111,10 @@ def number(value: Any, notes: list[str]) -> float | None:
         return value
     if value is None:
         return None
-    if isinstance(value, str):
-        if value.strip().lower() in _ABSENT_SCORES:
-            if value.strip():
-                notes.append(NA)
-            return None
+    if isinstance(value, str) and value.strip().lower() in _ABSENT_SCORES:
+        if value.strip():
+            notes.append(NA)
+        return None
     try:
         result = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -149,7 +148,7 @@ def as_text(value: Any, where: str) -> str:
 
 def optional_text(value: Any) -> str | None:
     """A name as text; None when there is none."""
-    return None if value is None else value if isinstance(value, str) else str(value)
+    return None if value is None or value == "" else str(value)
 
 
 SHAREGPT_ROLES: Mapping[str, str] = {
@@ -242,8 +241,8 @@ _TRUTHS = {"true": True, "false": False, "1": True, "0": False, "desirable": Tru
 
 
 def rest(row: Row, *used: str) -> dict[str, Any]:
-    """The cells of a row that no one has read, without the null ones."""
-    return {name: value for name, value in row.items() if value is not None and name not in used}
+    """The cells of a row that no one has read, without the null ones and `split`, which every row may have."""
+    return {name: value for name, value in row.items() if value is not None and name not in used and name != "split"}
 
 
 def _kind(value: Any) -> str:

@@ -59,6 +59,8 @@ FORMATS: Mapping[str, Format] = {
     "prompts": trl.PROMPTS,
 }
 
+_SHOWN = 20
+
 
 def listing() -> list[dict[str, Any]]:
     """The table for `pairwright list formats`: name, one line, source, columns."""
@@ -98,9 +100,13 @@ def detected(rows: Sequence[Row], name: str) -> Format:
         if form.detect(columns, rows):
             return form
     near = max(FORMATS.values(), key=lambda form: _likeness(form.columns, columns))
+    if not columns.intersection(near.columns):
+        near = FORMATS["trl"]
+    shown = sorted(map(str, columns))
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     raise InputError(
-        f"{name}: no known format has the columns {', '.join(sorted(map(str, columns))) or 'none'}; the nearest is "
-        f"{near.name} ({', '.join(near.columns)}); name the columns, for example "
+        f"{name}: no known format has the columns {', '.join(shown[:_SHOWN]) or 'none'}{more}; "
+        f"the nearest is {near.name} ({', '.join(near.columns)}); name the columns, for example "
         'columns={"prompt": "...", "chosen": "...", "rejected": "..."}'
     )
 

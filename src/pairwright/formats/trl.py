@@ -43,6 +43,15 @@ def _messages_record(row: Row) -> Record:
     return record._replace(notes=[*notes, *record.notes])
 
 
+_ANSWERS = ("chosen", "rejected", "response", "completion", "answer", "output")
+
+
+def _prompts_alone(rows: Sequence[Row]) -> bool:
+    """Whether nothing beside the prompt is called like an answer; such a column must not be lost in silence."""
+    others = {name.lower() for row in rows for name in row if isinstance(name, str)}
+    return _is_text(rows) and not any(word in name for name in others for word in _ANSWERS)
+
+
 def _is_text(rows: Sequence[Row]) -> bool:
     return isinstance(first_of(rows, "prompt"), str | list)
 
@@ -97,7 +106,7 @@ SCORED = Format(
     name="scored",
     says="one answer in a row: prompt, response, and score, score_<name>, model where there are any",
     source="the flat form of best-of-K samples",
-    columns=("prompt", "response", "score"),
+    columns=("prompt", "response"),
     rows=mapped(Columns(prompt="prompt", response="response", score="score")),
 )
 CONVERSATION = Format(
@@ -113,5 +122,5 @@ PROMPTS = Format(
     source=TRL,
     columns=("prompt",),
     rows=mapped(Columns(prompt="prompt")),
-    fits=_is_text,
+    fits=_prompts_alone,
 )

@@ -17,7 +17,7 @@ from pairwright.formats.record import (
 )
 from pairwright.formats.sides import prompt_of, response_of
 
-FAULT = "overall_score is 10 beside fine-grained ratings of 2 or less on average (a known fault of the source: 1 read as 10)"
+FAULT = "overall_score is 10 beside ratings of 2 or less on average (a known fault of the source: 1 was read as 10)"
 _POOR = 2.0
 
 
