@@ -135,8 +135,8 @@ def paired_difference(
 def spearman(x: Numbers, y: Numbers, *, confidence: float = 0.95) -> Interval:
     """Spearman's rank correlation, ties at their mean rank, with a Fisher z interval.
 
-    The interval is `tanh(atanh(rho) ± z · sqrt((1 + rho²/2) / (n - 3)))`. It takes the rows as independent; of rows that
-    share a prompt it says too much. A constant side has no correlation: NaN. Below four rows the ends are NaN. At
+    The interval is `tanh(atanh(rho) ± z · sqrt((1 + rho²/2) / (n - 3)))`. It takes the rows as independent: for rows
+    that share a prompt it is too narrow. A constant side has no correlation: NaN. Below four rows the ends are NaN. At
     rho = 1 or -1 the ends fall on the value.
 
     Source: Bonett and Wright (2000), Psychometrika 65:23-28 (the variance).
@@ -195,8 +195,8 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
 def _t_quantile(share: float, freedom: int) -> float:
     """The value that a Student t variable stays under with probability `share` (at least one half).
 
-    With `t = sqrt(v) tan(a)` the distribution is `1/2 + c · ∫₀ᵃ cos^(v-1)`, `c = Γ((v+1)/2) / (Γ(v/2) sqrt(π))`: a smooth
-    integrand, so 128 Gauss-Legendre nodes are exact to rounding and bisection on the angle does the rest.
+    With `t = sqrt(v) tan(a)` the distribution is `1/2 + c · ∫₀ᵃ cos^(v-1)`, `c = Γ((v+1)/2) / (Γ(v/2) sqrt(π))`: a
+    smooth integrand, so 128 Gauss-Legendre nodes are exact to rounding and bisection on the angle does the rest.
     """
     if not 0.5 < share < 1.0:
         raise InputError(f"confidence must be between 0 and 1, not {2 * share - 1}")

@@ -1,0 +1,202 @@
+"""Checks for prompts that occur more than once: in one split, or on both sides of a split."""
+
+import math
+from collections.abc import Iterator
+from typing import Annotated
+
+import polars as pl
+from pydantic import Field
+
+from pairwright.audit.facts import Facts, normalised, text_of
+from pairwright.audit.finding import Finding, finding
+from pairwright.preferences import Preferences
+
+Data = Preferences | Facts
+
+# A letter of a script that puts no space between words is a word by itself.
+WORD = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}]|[\p{L}\p{N}]+"
+WORDS = 512
+"""A prompt is compared by its first so many words."""
+INDEX_ROWS = 20_000_000
+"""Above so many shingles of held-out prompts, an even sample of shingles is compared (by their hash)."""
+BATCH = 50_000
+
+
+def duplicate_prompt(data: Data) -> Finding:
+    """A prompt that stands in several pairs, or differs from another only in case, spacing or Unicode form.
+
+    Prompts with equal messages are one row of `prompts` from the start, so a repeat shows as a second pair of that
+    prompt. That is by design where a prompt has many answers (then the finding is a note); an exact repeat of a pair
+    (same answers, same goal) or a second spelling of a prompt is a warning. The two directions of a relabelled pair are
+    one comparison.
+    """
+    facts = Facts.of(data)
+    pairs = facts.pairs.select("prompt", "chosen", "rejected", "goal").filter(pl.col("prompt").is_not_null())
+    answers = pairs.select(
+        "prompt", low=pl.min_horizontal("chosen", "rejected"), high=pl.max_horizontal("chosen", "rejected")
+    )
+    several = _repeated(answers.unique().get_column("prompt"), len(facts.prompts))
+    once = pairs.with_row_index("row").unique(["prompt", "chosen", "rejected", "goal"], keep="first")
+    copies = pairs.get_column("prompt").filter(~_marked(once.get_column("row"), len(pairs)))
+    exact = _marked(copies, len(facts.prompts))
+    spelled = facts.prompts.get_column("norm").is_duplicated()
+    hits = several | exact | spelled
+    bad = bool(exact.any() or spelled.any())
+    return finding(
+        "duplicate_prompt",
+        hits,
+        of="prompts",
+        level="warning" if bad else "note",
+        says=f"{several.sum():,} of {len(hits):,} prompts are compared in several pairs; {len(copies):,} pairs are "
+        f"exact repeats of an earlier one; {spelled.sum():,} prompts differ from another only in case, spacing or "
+        "Unicode form.",
+        remedy="Drop exact repeats and join second spellings, which otherwise weigh more than others; split by prompt "
+        "(`split` does), so that no prompt is in two splits.",
+    )
+
+
+def split_leakage(data: Data) -> Finding:
+    """A prompt that is in two or more splits, up to case, spacing and Unicode form.
+
+    One prompt counts once, however many pairs and spellings it has; its row is that of a spelling outside `train` (of
+    the first, where there is none).
+    """
+    facts = Facts.of(data)
+    member = _members(facts)
+    splits = sorted(member.get_column("split").unique().to_list())
+    norms = facts.prompts.get_column("norm")
+    leaked = (
+        member.with_columns(norm=norms.gather(member.get_column("prompt")))
+        .group_by("norm")
+        .agg(
+            splits=pl.col("split").n_unique(),
+            held=pl.col("prompt").filter(pl.col("split") != "train").min(),
+            first=pl.col("prompt").min(),
+        )
+        .filter(pl.col("splits") > 1)
+        .select(pl.coalesce("held", "first").alias("row"))
+    )
+    hits = _marked(leaked.get_column("row"), len(norms))
+    where = f"the splits {', '.join(splits)}" if len(splits) > 1 else "one split only, so there is nothing to leak"
+    return finding(
+        "split_leakage",
+        hits,
+        of="prompts",
+        level="error",
+        says=f"{hits.sum():,} of {len(hits):,} prompts are in more than one split ({where}).",
+        remedy="Split again by prompt (`split`); until then a measurement on the held-out split is too good.",
+    )
+
+
+def near_duplicate_across_splits(
+    data: Data,
+    *,
+    similarity: Annotated[float, Field(gt=0, le=1)] = 0.8,
+    common: Annotated[int, Field(gt=0)] = 50,
+) -> Finding:
+    """A held-out prompt that is nearly one of the training prompts, and not equal to it.
+
+    Nearly: the Jaccard similarity of their sets of three-word sequences is at least `similarity`. Sequences that stand
+    in more than `common` held-out prompts are boilerplate and do not count. The training split is `train`, or the
+    largest where there is no `train`. Prompts of fewer than three words are only found by `split_leakage`. The work
+    grows with the number of words, not of pairs of prompts; of very large held-out splits a sample of the sequences is
+    compared.
+
+    Source: Broder (1997), On the resemblance and containment of documents, section 2 (shingles and resemblance).
+    """
+    facts = Facts.of(data)
+    held, base = _held_and_base(facts)
+    near = pl.DataFrame(schema=_NEAR)
+    if len(held) and len(base):
+        near = _near(facts, held, base, similarity, common)
+    hits = _marked(near.get_column("held"), len(facts.prompts))
+    example = ""
+    if len(near):
+        closest = near.sort("similarity", "held", descending=[True, False]).row(0, named=True)
+        example = f" The closest: {closest['held']} and {closest['base']}, similarity {closest['similarity']:.2f}."
+    compared = f"compared with {len(base):,}" if len(held) else "one split only"
+    return finding(
+        "near_duplicate_across_splits",
+        hits,
+        of="prompts",
+        total=len(held),
+        says=f"{hits.sum():,} of {len(held):,} held-out prompts are nearly a training prompt ({compared}).{example}",
+        remedy="Move each with its neighbour into one split, or leave it out of the measurement.",
+    )
+
+
+_NEAR: dict[str, pl.DataType] = {"held": pl.UInt32(), "base": pl.UInt32(), "similarity": pl.Float64()}
+
+
+def _members(facts: Facts) -> pl.DataFrame:
+    """Which prompt (row) is in which split: from its pairs, and from `prompts.split` where the source had that."""
+    parts = [facts.pairs.select("prompt", "split")]
+    if "split" in facts.prompts.columns:
+        parts.append(facts.prompts.with_row_index("prompt").select("prompt", "split"))
+    return pl.concat(parts).drop_nulls().unique(maintain_order=True)
+
+
+def _held_and_base(facts: Facts) -> tuple[pl.Series, pl.Series]:
+    """Rows of the held-out and of the training prompts; prompts that are in both (as normalised) are in neither."""
+    member = _members(facts)
+    names = member.get_column("split")
+    if names.n_unique() < 2:
+        return pl.Series([], dtype=pl.UInt32), pl.Series([], dtype=pl.UInt32)
+    sizes = member.group_by("split").len().sort("len", "split", descending=[True, False])
+    base = "train" if (names == "train").any() else sizes.row(0)[0]
+    norm = facts.prompts.get_column("norm").gather(member.get_column("prompt"))
+    member = member.with_columns(norm=norm, is_base=pl.col("split") == base)
+    one_side = member.filter(pl.col("is_base").n_unique().over("norm") == 1)
+    held = one_side.filter(~pl.col("is_base")).get_column("prompt").unique().sort()
+    return held, one_side.filter(pl.col("is_base")).get_column("prompt").unique().sort()
+
+
+def _near(facts: Facts, held: pl.Series, base: pl.Series, similarity: float, common: int) -> pl.DataFrame:
+    """The nearest training prompt of each held-out prompt that has one: columns of `_NEAR`."""
+    index = pl.concat([batch for batch in _shingles(facts, held, every=1)])
+    every = max(1, math.ceil(len(index) / INDEX_ROWS))
+    index = index.filter(pl.col("shingle") % every == 0)
+    boiler = index.group_by("shingle").len().filter(pl.col("len") > common).select("shingle")
+    index = index.join(boiler, on="shingle", how="anti").rename({"row": "held"})
+    sizes = index.group_by("held").len("held_size")
+    found = []
+    for batch in _shingles(facts, base, every=every):
+        kept = batch.join(boiler, on="shingle", how="anti")
+        own = kept.group_by("row").len("size")
+        shared = kept.join(index, on="shingle").group_by("row", "held").len("shared")
+        scored = (
+            shared.join(own, on="row")
+            .join(sizes, on="held")
+            .with_columns(similarity=pl.col("shared") / (pl.col("size") + pl.col("held_size") - pl.col("shared")))
+        )
+        found.append(
+            scored.filter(pl.col("similarity") >= similarity).select("held", base="row", similarity="similarity")
+        )
+    return (
+        pl.concat(found).sort("similarity", "base", descending=[True, False]).unique("held", keep="first").sort("held")
+    )
+
+
+def _shingles(facts: Facts, rows: pl.Series, *, every: int) -> Iterator[pl.DataFrame]:
+    """Distinct hashes of three neighbouring words of the given prompts: `row`, `shingle`, batch by batch."""
+    wanted = pl.DataFrame({"row": rows.cast(pl.UInt32)})
+    start = 0
+    for batch in facts.prefs.prompts.select("prompt").collect_batches(chunk_size=BATCH, maintain_order=True):
+        numbered = batch.with_row_index("row", offset=start).join(wanted, on="row", how="semi")
+        start += len(batch)
+        words = normalised(text_of("prompt")).str.extract_all(WORD).list.head(WORDS)
+        long = numbered.select("row", word=words).explode("word").drop_nulls()
+        one, two, three = (pl.col("word").hash(seed=seed) for seed in (1, 2, 3))
+        hashed = long.select("row", ahead=pl.col("row").shift(-2), shingle=one ^ two.shift(-1) ^ three.shift(-2))
+        whole = hashed.filter(pl.col("row") == pl.col("ahead")).select("row", "shingle")
+        yield whole.filter(pl.col("shingle") % every == 0).unique()
+
+
+def _repeated(rows: pl.Series, height: int) -> pl.Series:
+    """True for every row number that occurs more than once."""
+    return _marked(rows.filter(rows.is_duplicated()), height)
+
+
+def _marked(rows: pl.Series, height: int) -> pl.Series:
+    """A Boolean series of `height`, True at the given row numbers."""
+    return pl.Series("row", range(height), dtype=pl.UInt32).is_in(rows.cast(pl.UInt32).unique().implode())
