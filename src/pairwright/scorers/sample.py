@@ -1,13 +1,15 @@
 """What a scorer gets and gives."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from pairwright.chat import Conversation, text_of
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +18,9 @@ class Sample:
 
     prompt: Conversation
     response: Conversation
-    extras: Mapping[str, Any] = _NOTHING
+    extras: Mapping[str, Any] = field(default_factory=_nothing)
     """What else the prompt has, such as `reference`."""
-    numbers: Mapping[str, float | None] = _NOTHING
+    numbers: Mapping[str, float | None] = field(default_factory=_nothing)
     """The answer's number columns, such as `score`, `logp_<model>` (summed, nats), `len_<tokenizer>` (tokens)."""
 
     @property
