@@ -210,9 +210,9 @@ class Preferences:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """Counts and the verbs so far."""
+        """Counts, the verbs so far, and what each of them dropped."""
         counts = self.counts()
-        verbs = " → ".join(step.name for step in self.lineage) or "made by hand"
+        verbs = " → ".join(map(_told, self.lineage)) or "made by hand"
         return (
             f"Preferences({counts.prompts:,} prompts, {counts.responses:,} responses, {counts.pairs:,} pairs; {verbs})"
         )
@@ -344,6 +344,12 @@ class Preferences:
 
     def _frames(self) -> dict[str, pl.LazyFrame]:
         return {"prompts": self.prompts, "responses": self.responses, "pairs": self.pairs}
+
+
+def _told(step: Step) -> str:
+    """`relabel (dropped 12 score_tie)`."""
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in step.dropped.items() if count)
+    return f"{step.name} (dropped {dropped})" if dropped else step.name
 
 
 def _standard(frame: pl.LazyFrame, columns: Mapping[str, pl.DataType], name: str) -> pl.LazyFrame:

@@ -124,6 +124,12 @@ def test_then_leaves_the_old_one_alone(prefs: Preferences) -> None:
     assert fewer != prefs
 
 
+def test_the_summary_says_what_was_dropped(prefs: Preferences) -> None:
+    fewer = prefs.then(Step(name="select", dropped={"not_selected": 2, "no_metric": 0}), pairs=prefs.pairs.head(1))
+    text = "Preferences(2 prompts, 4 responses, 1 pairs; read (dropped 1 bad) → select (dropped 2 not_selected))"
+    assert repr(fewer) == text
+
+
 def test_digest_sees_every_frame_and_the_order_of_rows(prefs: Preferences) -> None:
     step = Step(name="x")
     variants = [
