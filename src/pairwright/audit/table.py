@@ -21,6 +21,7 @@ from pairwright.audit.scores import (
 )
 from pairwright.audit.texts import (
     control_characters,
+    empty_answer,
     empty_chosen,
     empty_rejected,
     equal_text,
@@ -50,6 +51,7 @@ DATA_CHECKS: Mapping[str, Check] = {
     "equal_text_different_score": equal_text_different_score,
     "empty_chosen": empty_chosen,
     "empty_rejected": empty_rejected,
+    "empty_answer": empty_answer,
     "length_bias": length_bias,
     "duplicate_prompt": duplicate_prompt,
     "split_leakage": split_leakage,

@@ -62,6 +62,21 @@ def empty_rejected(data: Data) -> Finding:
     )
 
 
+def empty_answer(data: Data) -> Finding:
+    """An answer that no pair uses (yet) is empty; those in pairs are counted by the two checks above."""
+    facts = Facts.of(data)
+    used = pl.concat([facts.pairs.get_column(side) for side in ("chosen", "rejected")]).drop_nulls().unique()
+    numbers = pl.Series(range(len(facts.responses)), dtype=used.dtype)
+    hits = facts.responses.get_column("empty") & ~numbers.is_in(used.implode())
+    return finding(
+        "empty_answer",
+        hits,
+        of="responses",
+        says=f"{hits.sum():,} of {len(hits):,} answers are empty and in no pair.",
+        remedy="Drop them before `pair`, which else takes them as the worst answer.",
+    )
+
+
 def control_characters(data: Data) -> Finding:
     """A text has control characters, bidirectional overrides, or the mark of a broken decoding (U+FFFD).
 
@@ -78,9 +93,10 @@ def control_characters(data: Data) -> Finding:
         hits,
         of=of,
         level="note",
-        says=f"{hits.sum():,} of {len(hits):,} {of} have invisible or broken characters: {flags['control'].sum():,} with control "
-        f"characters, {flags['bidi'].sum():,} with bidirectional overrides, {flags['replacement'].sum():,} with "
-        f"U+FFFD; zero-width characters, not counted: {flags['zero_width'].sum():,}.",
+        says=f"{hits.sum():,} of {len(hits):,} {of} have invisible or broken characters: "
+        f"{flags['control'].sum():,} with control characters, {flags['bidi'].sum():,} with bidirectional overrides, "
+        f"{flags['replacement'].sum():,} with U+FFFD; zero-width characters, not counted: "
+        f"{flags['zero_width'].sum():,}.",
         remedy="Decode the source again where U+FFFD stands; remove the others unless the text is about them.",
     )
 

@@ -60,7 +60,8 @@ def template_refusal(
         "template_refusal",
         hits,
         level="error",
-        says=f"{hits.sum():,} of {len(hits):,} pairs cannot be rendered: the chat template refuses their roles or their order.",
+        says=f"{hits.sum():,} of {len(hits):,} pairs cannot be rendered: the chat template refuses their roles or "
+        "their order.",
         remedy="Join turns of one role, put goals into the user turn (`placement='user'`), or use another template.",
     )
 
@@ -98,8 +99,8 @@ def double_bos(
         "double_bos",
         hits,
         level="error" if own.any() else "warning",
-        says=f"{hits.sum():,} of {len(hits):,} pairs begin with two BOS tokens when their rendered text is tokenised with this "
-        f"tokenizer's defaults ({own.sum():,} have both in the text itself).",
+        says=f"{hits.sum():,} of {len(hits):,} pairs begin with two BOS tokens when their rendered text is tokenised "
+        f"with this tokenizer's defaults ({own.sum():,} have both in the text itself).",
         remedy="Tokenise rendered text with add_special_tokens=False, as pairwright does; take BOS out of the texts.",
     )
 
@@ -118,8 +119,8 @@ def double_eos(
         "double_eos",
         hits,
         level="error" if own.any() else "warning",
-        says=f"{hits.sum():,} of {len(hits):,} pairs have an answer that ends with two EOS tokens when tokenised with this tokenizer's "
-        f"defaults ({own.sum():,} have both in the text itself).",
+        says=f"{hits.sum():,} of {len(hits):,} pairs have an answer that ends with two EOS tokens when tokenised "
+        f"with this tokenizer's defaults ({own.sum():,} have both in the text itself).",
         remedy="Tokenise rendered text with add_special_tokens=False, as pairwright does; take EOS out of the answers.",
     )
 
@@ -152,8 +153,8 @@ def lost_to_truncation(
         "lost_to_truncation",
         hits,
         level="error" if gone.any() else "warning",
-        says=f"{hits.sum():,} of {len(hits):,} pairs have an answer that is cut by truncation, {gone.sum():,} of them one that is lost "
-        f"whole ({_limit(tokenizer, max_length)}).",
+        says=f"{hits.sum():,} of {len(hits):,} pairs have an answer that is cut by truncation, {gone.sum():,} of "
+        f"them one that is lost whole ({_limit(tokenizer, max_length)}).",
         remedy="Raise max_length, lower max_prompt_length, or drop these pairs; a cut answer teaches not to end.",
     )
 
