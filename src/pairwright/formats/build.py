@@ -8,6 +8,7 @@ as long as the `Preferences`.
 
 import base64
 import hashlib
+import json
 import shutil
 import tempfile
 import weakref
@@ -315,7 +316,10 @@ def kind_of(cells: Sequence[Any]) -> pl.DataType | None:
 
 def as_json(value: Any) -> str:
     """Any value as a string of JSON; bytes as base64, dates as ISO text."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:
@@ -399,7 +403,9 @@ def _joined(parts: "Sequence[pl.DataFrame | Path]", encoded: Sequence[frozenset[
     fitted = []
     for frame, schema, done in zip(lazy, schemas, encoded, strict=True):
         exprs = [_as(name, schema.get(name), kind, name in mixed - done) for name, kind in target.items()]
-        fitted.append(frame if dict(schema) == target and not mixed - done else frame.select(exprs))
+        fitted.append(
+            frame if list(schema.items()) == list(target.items()) and not mixed - done else frame.select(exprs)
+        )
     return pl.concat(fitted)
 
 

@@ -110,13 +110,15 @@ def flat(prefs: Preferences, layout: Layout) -> pl.LazyFrame:
 def to_pandas(prefs: Preferences) -> "pd.DataFrame":
     """The pairs in the `trl` layout as a pandas frame; conversations are lists of dictionaries."""
     pandas = need("pandas", extra="dev")
-    return pandas.DataFrame(flat(prefs, "trl").collect().to_dict(as_series=False))
+    frame: pd.DataFrame = pandas.DataFrame(flat(prefs, "trl").collect().to_dict(as_series=False))
+    return frame
 
 
 def to_dataset(prefs: Preferences) -> "datasets.Dataset":
     """The pairs in the `trl` layout as a `datasets.Dataset`."""
-    datasets = need("datasets", extra="train")
-    return datasets.Dataset.from_polars(flat(prefs, "trl").collect())
+    library = need("datasets", extra="train")
+    found: datasets.Dataset = library.Dataset.from_polars(flat(prefs, "trl").collect())
+    return found
 
 
 def _trl(prefs: Preferences) -> pl.LazyFrame:
@@ -301,7 +303,7 @@ _WRITERS: Mapping[str, _Writer] = {".parquet": _parquet, ".jsonl": _jsonl, ".jso
 
 
 @contextmanager
-def _opened(path: Path, compression: str) -> Iterator[IO[bytes]]:
+def _opened(path: Path, compression: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with path.open("wb") as file:
         if compression == "gzip":
             with gzip.GzipFile(fileobj=file, mode="wb", mtime=0, compresslevel=6) as packed:

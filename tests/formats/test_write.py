@@ -1,0 +1,177 @@
+"""Flat files: what is written is what is read back, and other trainers' shapes are theirs."""
+
+import json
+
+import polars as pl
+import pytest
+
+from pairwright.errors import InputError
+from pairwright.formats.read import read
+from pairwright.formats.write import export, flat
+from pairwright.preferences import Step
+
+ROWS = [
+    {
+        "prompt": "Q?",
+        "chosen": "gut \u2028 \r\n 好 \x00",
+        "rejected": "",
+        "score_chosen": 9.25,
+        "score_rejected": 1,
+        "score_clarity_chosen": 4,
+        "score_clarity_rejected": 3,
+        "chosen_model": "m1",
+        "rejected_model": "m2",
+        "split": "test",
+        "weight": 0.5,
+        "margin": 2.0,
+        "topic": "a",
+        "reference": "42",
+    },
+    {
+        "prompt": [{"role": "system", "content": "S"}, {"role": "user", "content": "R?"}],
+        "chosen": " a",
+        "rejected": "b",
+        "score_chosen": None,
+        "score_rejected": 0,
+        "topic": None,
+    },
+]
+SHOWN = ("prompt", "chosen", "rejected", "score_chosen", "score_rejected", "model_chosen", "model_rejected",
+         "weight", "split", "preference")  # fmt: skip
+ENDINGS = ("parquet", "jsonl", "jsonl.gz", "jsonl.zst", "json", "json.gz", "json.zst", "csv", "csv.gz", "csv.zst")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_flat_file_is_read_back_as_the_same_pairs(tmp_path, ending):
+    prefs = read(ROWS)
+    path = export(prefs, tmp_path / f"a.{ending}")
+    back = read(path)
+    assert back.texts().select(SHOWN).collect().equals(prefs.texts().select(SHOWN).collect())
+    assert back.counts() == prefs.counts()
+    clarity = back.view("score_clarity").collect()
+    assert clarity["score_clarity_chosen"].to_list() == [4.0, None]
+    assert back.prompts.collect()["reference"].to_list()[0] == "42"
+    assert sorted(child.name for child in tmp_path.iterdir()) == [f"a.{ending}", f"a.{ending}.manifest.json"]
+
+
+@pytest.mark.parametrize("name", ["ultrafeedback_binarized_sample.jsonl.gz", "judgebench_rm_scores.jsonl.gz"])
+@pytest.mark.parametrize("ending", ["parquet", "jsonl.zst", "csv"])
+def test_real_data_goes_out_and_comes_back(shared, tmp_path, name, ending):
+    prefs = read(shared(f"data/extra/{name}"))
+    back = read(export(prefs, tmp_path / f"a.{ending}"))
+    assert back.texts().select(SHOWN).collect().equals(prefs.texts().select(SHOWN).collect())
+
+
+def test_the_manifest_has_the_lineage_the_drops_the_rows_and_the_digest(tmp_path):
+    import hashlib
+
+    prefs = read([*ROWS, {"prompt": "p", "chosen": True, "rejected": "r"}])
+    prefs = prefs.then(Step(name="pair", dropped={"score_tie": 2, "not_text": 1}))
+    path = export(prefs, tmp_path / "a.jsonl")
+    manifest = json.loads((tmp_path / "a.jsonl.manifest.json").read_text())
+    assert [step["name"] for step in manifest["lineage"]] == ["read", "pair", "export"]
+    assert manifest["dropped"] == {"not_text": 2, "score_tie": 2}
+    assert manifest["rows"] == 2
+    assert manifest["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_goal_comes_back_as_a_number_and_is_not_said_again(tmp_path):
+    row = {"prompt": "Aim for 9.\n\nQ?", "chosen": "a", "rejected": "b", "goal": 9.0}
+    prefs = read([row])
+    assert prefs.pairs.collect()["goal"].to_list() == [9.0]
+    assert prefs.goal_format is None
+    assert prefs.texts().collect()["prompt"][0][0]["content"] == "Aim for 9.\n\nQ?"
+    assert any("already says a goal" in note for note in prefs.lineage[0].notes)
+    for ending in ("parquet", "csv"):
+        back = read(export(prefs, tmp_path / f"a.{ending}"))
+        assert back.pairs.collect()["goal"].to_list() == [9.0]
+
+
+def test_llama_factory_rows_and_their_entry(tmp_path):
+    prefs = read(ROWS)
+    (tmp_path / "dataset_info.json").write_text('{"other": {"file_name": "o.json"}}')
+    path = export(prefs, tmp_path / "mine.json", "llama_factory")
+    row = json.loads(path.read_text())[1]
+    assert row["conversations"] == [{"from": "system", "value": "S"}, {"from": "human", "value": "R?"}]
+    assert (row["chosen"], row["rejected"]) == ({"from": "gpt", "value": " a"}, {"from": "gpt", "value": "b"})
+    entries = json.loads((tmp_path / "dataset_info.json").read_text())
+    assert entries.keys() == {"other", "mine"}
+    assert entries["mine"]["ranking"] is True
+    back = read(path)
+    assert back.texts().select(SHOWN[:5]).collect().equals(prefs.texts().select(SHOWN[:5]).collect())
+
+
+def test_llama_factory_counts_the_answers_of_several_turns_that_it_cannot_hold(tmp_path):
+    user, one, two = ({"role": r, "content": c} for r, c in (("user", "Q"), ("assistant", "a"), ("assistant", "b")))
+    rows = [{"chosen": [user, one, two], "rejected": [user, two]}, {"chosen": [user, one], "rejected": [user, two]}]
+    export(read(rows), tmp_path / "a.json", "llama_factory")
+    assert json.loads((tmp_path / "a.json.manifest.json").read_text())["dropped"] == {"several_turns": 1}
+    with pytest.raises(InputError, match="all 1 pairs have answers of several turns"):
+        export(read(rows[:1]), tmp_path / "b.json", "llama_factory")
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_openrlhf_has_whole_conversations_and_scores(tmp_path):
+    prefs = read(ROWS)
+    path = export(prefs, tmp_path / "a.jsonl", "openrlhf")
+    row = json.loads(path.read_text().split("\n")[1])
+    assert [turn["role"] for turn in row["chosen"]] == ["system", "user", "assistant"]
+    assert "prompt" not in row
+    first = json.loads(path.read_text().split("\n")[0])
+    assert (first["chosen_score"], first["rejected_score"], first["margin"]) == (9.25, 1.0, 2.0)
+    back = read(path)
+    assert back.lineage[0].settings["format"] == "openrlhf"
+    assert back.texts().select(SHOWN[:5]).collect().equals(prefs.texts().select(SHOWN[:5]).collect())
+
+
+def test_unpaired_has_two_rows_for_each_pair_chosen_first(tmp_path):
+    path = export(read(ROWS), tmp_path / "a.jsonl", "unpaired")
+    rows = [json.loads(line) for line in path.read_text().split("\n") if line]
+    assert [row["label"] for row in rows] == [True, False, True, False]
+    assert [row["completion"][0]["content"] for row in rows] == [r[s] for r in ROWS for s in ("chosen", "rejected")]
+    assert [row["score"] for row in rows] == [9.25, 1.0, None, 0.0]
+    labelled = read(
+        [{"prompt": "Q?", "completion": "a", "label": True}, {"prompt": "Q?", "completion": "b", "label": 0}]
+    )
+    assert flat(labelled, "unpaired").collect()["label"].to_list() == [True, False]
+
+
+def test_prompts_alone(tmp_path):
+    path = export(read(ROWS), tmp_path / "a.parquet", "prompts")
+    assert pl.read_parquet(path).height == 2
+    assert read(path).counts() == (2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "score", "model"),
+    [("argilla", "chosen-rating", "chosen-model"), ("distilabel", "chosen_rating", "chosen_model")],
+)
+def test_other_peoples_names_for_scores(tmp_path, names, score, model):
+    path = export(read(ROWS), tmp_path / "a.jsonl", names=names)
+    row = json.loads(path.read_text().split("\n")[0])
+    assert (row[score], row[model]) == (9.25, "m1")
+    assert read(path).view("score").collect()["score_chosen"].to_list() == [9.25, None]
+
+
+def test_wrong_requests_are_one_sentence(tmp_path):
+    prefs = read(ROWS)
+    with pytest.raises(InputError, match=r"give a name that ends in \.parquet"):
+        export(prefs, tmp_path / "a.txt")
+    with pytest.raises(InputError, match=r"give a name that ends in \.parquet"):
+        export(prefs, tmp_path / "a.parquet.gz")
+    with pytest.raises(InputError, match="no layout 'trll'; did you mean 'trl'"):
+        export(prefs, tmp_path / "a.jsonl", "trll")
+    with pytest.raises(InputError, match="no names 'argila'; did you mean 'argilla'"):
+        export(prefs, tmp_path / "a.jsonl", names="argila")
+    with pytest.raises(InputError, match="1 answers and no pairs to write; make pairs first"):
+        export(read([{"prompt": "p", "response": "r", "score": 1}]), tmp_path / "a.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_and_datasets_go_out_and_come_back():
+    prefs = read(ROWS)
+    expected = prefs.texts().select(SHOWN).collect()
+    for out in (prefs.to_polars(), prefs.to_pandas(), prefs.to_dataset()):
+        assert read(out).texts().select(SHOWN).collect().equals(expected)
+    assert prefs.to_dataset().column_names[:3] == ["prompt", "chosen", "rejected"]
+    assert prefs.to_dataset()[1]["chosen"] == [{"role": "assistant", "content": " a"}]
