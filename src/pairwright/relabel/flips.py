@@ -28,7 +28,7 @@ def copies(pairs: pl.LazyFrame, *kinds: Copy) -> pl.LazyFrame:
 
     Source: arXiv 2410.08067, equation 4.1 and section 4.1.
     """
-    marked = pairs.with_columns(copy=pl.lit(pl.Series([list(kinds)], dtype=pl.List(pl.String)))).explode("copy")
+    marked = pairs.with_columns(copy=pl.lit(pl.Series([list(kinds)], dtype=pl.List(pl.String))).first()).explode("copy")
     names = marked.collect_schema().names()
     stems = [name.removesuffix("_chosen") for name in names if name.endswith("_chosen")]
     both = [("chosen_id", "rejected_id")]
