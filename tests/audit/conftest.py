@@ -36,7 +36,9 @@ def made() -> Made:
                 answers.append({"prompt_id": key, "response": _messages(text, assistant), "score": score})
             pairs.append({"prompt_id": key, "chosen_id": len(answers) - 2, "rejected_id": len(answers) - 1})
         kind = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
-        table = pl.DataFrame({"prompt_id": list(prompts), "prompt": list(prompts.values())}, schema_overrides={"prompt": kind})
+        table = pl.DataFrame(
+            {"prompt_id": list(prompts), "prompt": list(prompts.values())}, schema_overrides={"prompt": kind}
+        )
         given = pl.DataFrame(answers, schema={"prompt_id": pl.String, "response": kind, "score": pl.Float64})
         compared = pl.DataFrame(pairs).with_columns(**{name: pl.Series(values) for name, values in columns.items()})
         return Preferences.of(table, given, compared, lineage)
@@ -47,7 +49,7 @@ def made() -> Made:
 @pytest.fixture
 def clean(made: Made) -> Preferences:
     """Forty pairs with nothing wrong: no check of the data may find anything in them."""
-    words = "river stone maple cloud amber north velvet copper".split()
+    words = ["river", "stone", "maple", "cloud", "amber", "north", "velvet", "copper"]
     rows = [
         (
             f"Question {i} about {words[i % 8]} and {words[(i * 3 + 1) % 8]}, number {i * i}?",

@@ -68,7 +68,9 @@ class TestLeakage:
 
     def test_prompts_without_pairs_count_by_their_own_split(self, made: Made) -> None:
         data = made([("leaked", "a", "b"), ("x", "a", "b")], split=["train", "train"])
-        labelled = Preferences.of(data.prompts.with_columns(split=pl.Series(["test", "train"])), data.responses, data.pairs)
+        labelled = Preferences.of(
+            data.prompts.with_columns(split=pl.Series(["test", "train"])), data.responses, data.pairs
+        )
         assert leaks.split_leakage(labelled).rows == (0,)
 
 

@@ -89,7 +89,9 @@ class TestNonFinite:
 
     def test_other_score_columns_are_looked_at(self, made: Made) -> None:
         data = made([("p", "a", "b", 2.0, 1.0)])
-        wider = Preferences.of(data.prompts, data.responses.with_columns(score_tone=pl.Series([1.0, math.nan])), data.pairs)
+        wider = Preferences.of(
+            data.prompts, data.responses.with_columns(score_tone=pl.Series([1.0, math.nan])), data.pairs
+        )
         assert scores.non_finite_score(wider).count == 1
 
 
