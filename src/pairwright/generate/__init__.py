@@ -1,0 +1,6 @@
+"""Answers from a model, with the score that is asked for. Importing this package loads no torch."""
+
+from pairwright.generate.table import ENGINES
+from pairwright.generate.verb import generate
+
+__all__ = ["ENGINES", "generate"]

@@ -1,0 +1,259 @@
+"""The verb `generate`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import Field, ValidationError
+
+from pairwright.errors import InputError, need
+from pairwright.generate.request import Drawn, Request, seed_of
+from pairwright.generate.table import ENGINES
+from pairwright.goals import Goal, GoalFormat, with_goal
+from pairwright.logprobs.models import Dtype, open_tokenizer
+from pairwright.plug import bind, find, plain
+from pairwright.preferences import MESSAGES, PAIR_COLUMNS, Preferences, Step
+
+GOAL_FILE = "generation_goal.json"
+"""Beside the weights of a model that was trained with goals: how they were said, a `GoalFormat`."""
+
+
+def generate(
+    model: str | Path,
+    prompts: Preferences,
+    *,
+    n: Annotated[int, Field(gt=0)] = 1,
+    goal: float | list[float | None] | list[list[float]] | None = None,
+    goal_format: GoalFormat | str | Path | None = None,
+    split: str | None = None,
+    limit: Annotated[int, Field(gt=0)] | None = None,
+    temperature: Annotated[float, Field(ge=0)] = 1.0,
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    max_new_tokens: Annotated[int, Field(gt=0)] = 256,
+    max_prompt_length: int | None = None,
+    batch_size: Annotated[int, Field(gt=0)] = 32,
+    dtype: Dtype = "float32",
+    engine: str = "hf",
+    name: str | None = None,
+    seed: int = 0,
+) -> Preferences:
+    """Let a model answer prompts, asked for a score or not.
+
+    The goal is put into the prompt by the function that training uses, in the words that the model was trained on
+    (`generation_goal.json` beside its weights). The random numbers of an answer depend on the seed, the prompt and the
+    number of the sample, not on the goal, the model or the other answers of its batch.
+
+    Args:
+        model: a `save_pretrained` directory or a hub name.
+        prompts: whose prompts are answered; its answers and pairs play no part.
+        n: answers for each prompt and goal.
+        goal: the score asked for, in the units of the scores; several are asked one after the other, and null in a
+            list is a prompt without a goal. For a model of several attributes a list of numbers is one goal.
+        goal_format: how goals are said, for a model without `generation_goal.json`: a `GoalFormat` or such a file.
+        split: only prompts of this side, `train` or `test`.
+        limit: only the first so many prompts.
+        temperature: 0 takes the most probable token each time.
+        top_p: draw from the fewest tokens that together have this probability; 1 is all.
+        max_new_tokens: of an answer.
+        max_prompt_length: longer prompts are cut in the user's text, never in the goal; None is all that fits.
+        batch_size: answers at a time.
+        dtype: precision of the weights.
+        engine: `hf`, or `module:function`.
+        name: of the model in the column `model`; the last part of its path when not given.
+        seed: another seed gives independent answers.
+
+    Returns:
+        The prompts asked, with all their columns, and the answers: `goal` in score units (null: none was asked),
+        `sample` from 0, `stopped` (`eos`, `length`). The order is prompt, goal, sample. There are no pairs.
+
+    Raises:
+        InputError: a goal is asked of a model that was not told how, or there are no such prompts.
+    """
+    if n > 1 and temperature == 0:
+        raise InputError(f"generate: temperature 0 gives the same answer {n} times; set n to 1 or raise temperature")
+    settings: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    settings |= {"max_prompt_length": max_prompt_length, "batch_size": batch_size, "dtype": dtype}
+    ask = bind(find(ENGINES, engine, kind="engine"), settings | {"model": model}, kind="engine")
+    chosen = _chosen(prompts, split, limit)
+    form, notes = _goal_format(model, prompts, goal_format, asked=goal is not None)
+    goals = _goals(goal, form)
+    rows, requests = _requests(chosen, goals, form, model=model, n=n, seed=seed)
+    drawn: list[Drawn] = ask(requests)
+    label = name or model_name(model)
+    answers = _answers(rows, drawn, label, vector=bool(form and form.attributes))
+    lost = {reason: len(drawn) - len(answers) for reason in ("lost_to_truncation",) if len(drawn) > len(answers)}
+    said = form.model_dump(mode="json") if form is not None and goal is not None else None
+    step = Step(
+        name="generate",
+        settings={"model": str(model), "name": label, "engine": engine, "n": n, "goals": goals, "seed": seed}
+        | {"split": split, "limit": limit, **settings, "goal_format": said},
+        inputs={"prompts": prompts.digest()},
+        rows_in=len(requests),
+        rows_out=len(answers),
+        dropped=lost,
+        notes=(*notes, *_outside(goals, form), *_observations(answers)),
+    )
+    # A new lineage: a goal format of the prompts' own history is not one of these answers.
+    return Preferences.of(chosen, answers, pl.LazyFrame(schema=PAIR_COLUMNS), [step], prompts.keepalive)
+
+
+def model_name(model: str | Path) -> str:
+    """The last part of a directory or hub name; of `run/02-train/model`, the step's directory."""
+    place = Path(model)
+    place = place.resolve() if place.is_dir() else place
+    return place.parent.name if place.name == "model" and place.parent.name else place.name
+
+
+def read_goal_format(path: str | Path) -> GoalFormat:
+    """The goal format in a file such as `generation_goal.json`.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    try:
+        return GoalFormat.model_validate_json(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the goal format {path}: {error.strerror}; give a {GOAL_FILE}") from error
+    except ValidationError as error:
+        raise InputError(f"{path} is not how a goal is said: {plain(error)}") from error
+
+
+def _chosen(prompts: Preferences, split: str | None, limit: int | None) -> pl.DataFrame:
+    frame = prompts.prompts
+    if split is not None:
+        if "split" in frame.collect_schema():
+            frame = frame.filter(pl.col("split") == split)
+        else:
+            ids = prompts.pairs.filter(pl.col("split") == split).select("prompt_id").unique()
+            frame = frame.join(ids, on="prompt_id", how="semi", maintain_order="left")
+    chosen = (frame if limit is None else frame.head(limit)).collect()
+    if chosen.is_empty():
+        where = "" if split is None else f" in split {split!r}"
+        raise InputError(f"generate: there are no prompts{where}; split the data first, or leave split out")
+    return chosen
+
+
+def _goal_format(
+    model: str | Path, prompts: Preferences, given: GoalFormat | str | Path | None, *, asked: bool
+) -> tuple[GoalFormat | None, list[str]]:
+    """How goals are said: as given, as the model was trained, or as the prompts' own history says them; and notes."""
+    own = _file_of(model)
+    if not asked:
+        return None, ["This model was trained with goals, and none was asked for."] if own else []
+    if given is not None:
+        return (given if isinstance(given, GoalFormat) else read_goal_format(given)), []
+    if own is not None:
+        return read_goal_format(own), []
+    if prompts.goal_format is not None:
+        return prompts.goal_format, [f"{model} has no {GOAL_FILE}; the goal is said as in the data of the prompts."]
+    raise InputError(
+        f"generate: {model} has no {GOAL_FILE}, so it was not trained with goals; leave goal out, "
+        "or say with goal_format how a goal is to be said"
+    )
+
+
+def _file_of(model: str | Path) -> Path | None:
+    if Path(model).is_dir():
+        path = Path(model) / GOAL_FILE
+        return path if path.is_file() else None
+    found = need("transformers.utils", extra="train").cached_file(
+        str(model),
+        GOAL_FILE,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return Path(found) if found else None
+
+
+def _goals(goal: Any, form: GoalFormat | None) -> list[Goal | None]:
+    """The goals to ask for, one after the other; a vector is one goal."""
+    if form is None or goal is None:
+        return [None]
+    if not isinstance(goal, Sequence):
+        goals = [goal]
+    elif form.attributes and not any(isinstance(part, Sequence) or part is None for part in goal):
+        goals = [list(goal)]
+    else:
+        goals = list(goal)
+    if not goals:
+        raise InputError("generate: the list of goals is empty; give at least one, or leave goal out")
+    for each in goals:
+        if each is not None:
+            form.say(each)  # refuses what does not fit, before a model is loaded
+    return goals
+
+
+def _requests(
+    chosen: pl.DataFrame, goals: Sequence[Goal | None], form: GoalFormat | None, *, model: str | Path, n: int, seed: int
+) -> tuple[list[dict[str, Any]], list[Request]]:
+    """One request for each prompt, goal and sample, in that order, and the columns of its answer."""
+    where: Literal["system", "user"] | None = None
+    if form is not None:
+        where = _placement(form, model)
+    rows, requests = [], []
+    for prompt_id, prompt in chosen.select("prompt_id", "prompt").iter_rows():
+        for goal in goals:
+            asked, keep = list(prompt), ""
+            if form is not None and where is not None and goal is not None:
+                asked, keep = with_goal(prompt, goal, form, where), form.say(goal)
+            for sample in range(n):
+                rows.append({"prompt_id": prompt_id, "goal": goal, "sample": sample})
+                requests.append(Request(asked, keep, seed_of(seed, prompt_id, sample)))
+    return rows, requests
+
+
+def _placement(form: GoalFormat, model: str | Path) -> Literal["system", "user"]:
+    from pairwright.logprobs.columns import placement_for
+
+    if form.placement == "user":
+        return "user"
+    return placement_for(form, open_tokenizer(model)) or "user"
+
+
+def _answers(rows: list[dict[str, Any]], drawn: Sequence[Drawn], label: str, *, vector: bool) -> pl.DataFrame:
+    """The answers as rows of `responses`."""
+    kind = pl.List(pl.Float64) if vector else pl.Float64()
+    known = pl.DataFrame(rows, schema={"prompt_id": pl.String, "goal": kind, "sample": pl.Int64})
+    texts = [None if each.text is None else [{"role": "assistant", "content": each.text}] for each in drawn]
+    frame = known.with_columns(
+        response=pl.Series(texts, dtype=MESSAGES),
+        model=pl.lit(label),
+        score=pl.lit(None, dtype=pl.Float64),
+        stopped=pl.Series([each.stopped for each in drawn], dtype=pl.String),
+    )
+    frame = frame.filter(pl.col("response").is_not_null()).with_row_index("response_id")
+    order = ["response_id", "prompt_id", "response", "model", "score", "goal", "sample", "stopped"]
+    return frame.select(order).cast({"response_id": pl.Int64})
+
+
+def _outside(goals: Sequence[Goal | None], form: GoalFormat | None) -> list[str]:
+    """A note for each goal beyond what the format can say."""
+    notes = []
+    for goal in goals:
+        if form is None or goal is None:
+            continue
+        parts = list(goal) if isinstance(goal, Sequence) else [goal]
+        if any(not low <= part <= high for part, (low, high) in zip(parts, form.ranges, strict=True)):
+            ranges = ", ".join(f"{low:g} to {high:g}" for low, high in form.ranges)
+            last = form.say(goal).rstrip().rsplit("\n", 1)[-1]
+            notes.append(f"The goal {goal} lies outside the scores of training ({ranges}); the model reads {last!r}.")
+    return notes
+
+
+def _observations(answers: pl.DataFrame) -> list[str]:
+    """What a reader should know: empty answers, samples that repeat, answers that did not end."""
+    text = pl.col("response").list.first().struct.field("content")
+    table = answers.select("prompt_id", "goal", "stopped", text=text)
+    notes = []
+    total = len(table)
+    if empty := table.filter(pl.col("text").str.strip_chars() == "").height:
+        notes.append(f"{empty:,} of {total:,} answers are empty.")
+    if cut := table.filter(pl.col("stopped") == "length").height:
+        notes.append(f"{cut:,} of {total:,} answers were cut at max_new_tokens.")
+    seen = Counter((row["prompt_id"], str(row["goal"]), row["text"]) for row in table.iter_rows(named=True))
+    if repeated := sum(seen.values()) - len(seen):
+        notes.append(f"{repeated:,} of {total:,} answers repeat an earlier sample of the same prompt and goal.")
+    return notes
