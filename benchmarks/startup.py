@@ -8,7 +8,7 @@ import time
 COMMANDS = {
     "python -c 'pass' (for comparison)": [sys.executable, "-c", "pass"],
     "import pairwright": [sys.executable, "-c", "import pairwright"],
-    "pairwright --help": [sys.executable, "-m", "pairwright.cli", "--help"],
+    "pairwright --help": [sys.executable, "-m", "pairwright", "--help"],
 }
 
 

@@ -21,7 +21,7 @@ LIGHT = frozenset({"pydantic", "pydantic_core"})
 TABLES = LIGHT | {"polars", "numpy", "orjson", "zstandard"}
 MODELS = TABLES | {"torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors", "datasets"}
 NUMBERS = TABLES | {"scipy", "sklearn"}
-PAGES = TABLES | {"jinja2", "plotly", "yaml", "docstring_parser", "rich"}
+PAGES = TABLES | {"jinja2", "markupsafe", "plotly", "yaml", "docstring_parser", "rich"}
 COMMANDS = LIGHT | {"tyro", "yaml", "rich", "docstring_parser", "orjson"}
 
 
