@@ -39,7 +39,7 @@ def world(questions=QUESTIONS, extras=None):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A word-level model with large weights, so that its answers differ and some of them end."""
+    """A word-level model whose layers outweigh its tied embeddings: it does not just repeat the last token."""
     folder = scratch(
         world(),
         output=tmp_path_factory.mktemp("models") / "tiny",
@@ -51,8 +51,9 @@ def model(tmp_path_factory):
     )
     network = transformers.AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
-        for weights in network.parameters():
-            weights.mul_(4.0 if weights.ndim == 2 else 1.0)
+        for weights in network.model.layers.parameters():
+            weights.mul_(12.0 if weights.ndim == 2 else 1.0)
+        network.model.embed_tokens.weight.mul_(4.0)
     network.save_pretrained(folder)
     return folder
 
