@@ -1,5 +1,6 @@
 """STEPS: which function a step of a recipe calls, where its data comes from and what it leaves behind."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -45,6 +46,8 @@ class Verb:
 _MODELS = ("model", "reference", "tokenizer")
 
 STEPS: dict[str, Verb] = {
+    "world lists": Verb(call="pairwright.worlds.lists:make", gives="data", data=None),
+    "world lists_text": Verb(call="pairwright.worlds.lists:text", gives="data", data=None),
     "read": Verb(
         call="pairwright.formats.read:read",
         gives="data",
@@ -54,11 +57,17 @@ STEPS: dict[str, Verb] = {
     ),
     "audit": Verb(call="pairwright.audit:audit", gives="audit", reads=("tokenizer",)),
     "split": Verb(call="pairwright.split:split", gives="data"),
-    "pair": Verb(call="pairwright.pairing:pair", gives="data"),
+    "pair": Verb(call="pairwright.pairing:pair", gives="data", rest=plugs.rule_settings),
     "score": Verb(call="pairwright.scorers:score", gives="data", reads=_MODELS, rest=plugs.scorer_settings, slow=True),
     "logprobs": Verb(call="pairwright.logprobs:logprobs", gives="data", takes=("data",), reads=_MODELS, slow=True),
     "select": Verb(call="pairwright.select:select", gives="data", takes=("data",), rest=plugs.metric_settings),
-    "relabel": Verb(call="pairwright.relabel:relabel", gives="data", takes=("data",), reads=("tokenizer",)),
+    "relabel": Verb(
+        call="pairwright.relabel:relabel",
+        gives="data",
+        takes=("data",),
+        reads=("tokenizer",),
+        rest=plugs.mode_settings,
+    ),
     "scratch": Verb(call="pairwright.train:scratch", gives="model", paths={"output": "model"}),
     "train": Verb(
         call="pairwright.train:train",
@@ -83,10 +92,13 @@ STEPS: dict[str, Verb] = {
         whole_run="run_dirs",
     ),
 }
-"""Every verb that a step may name in `do:`. `evaluate` and its `what:` are one verb here."""
+"""Every verb that a step may name in `do:`; a verb and its `what:` are one name here."""
 
-WHAT = ("pairs", "control", "compare")
-"""What `evaluate` measures in this version."""
+WHAT: dict[str, tuple[str, ...]] = {
+    "evaluate": ("pairs", "control", "compare"),
+    "world": ("lists", "lists_text"),
+}
+"""Verbs whose step says `what:`, and what there is in this version; the first is taken when it does not."""
 
 
 def verb_names() -> list[str]:
@@ -106,14 +118,14 @@ def find_verb(do: str, settings: Mapping[str, Any], *, title: str) -> tuple[str,
         InputError: there is no such verb; the message has the nearest right one.
     """
     if ":" in do:
-        first = _first_parameter(load(do))
-        return do, Verb(call=do, gives="data", data=first, reads=("source", *_MODELS)), dict(settings)
-    if do == "evaluate":
-        what = settings.get("what", "pairs")
-        if f"evaluate {what}" not in STEPS:
-            hint = nearest(str(what), WHAT) or f"; there are {', '.join(WHAT)}"
-            raise InputError(f"{title}: evaluate has no {what!r} in this version{hint}")
-        do = f"evaluate {what}"
+        data = _data_parameter(load(do))
+        return do, Verb(call=do, gives="data", data=data, reads=("source", *_MODELS)), dict(settings)
+    if do in WHAT:
+        what = settings.get("what", WHAT[do][0])
+        if what not in WHAT[do]:
+            hint = nearest(str(what), WHAT[do]) or f"; there are {', '.join(WHAT[do])}"
+            raise InputError(f"{title}: {do} has no {what!r} in this version{hint}")
+        do = f"{do} {what}"
         settings = {key: value for key, value in settings.items() if key != "what"}
     if do not in STEPS:
         hint = nearest(do, verb_names()) or f"; there are {', '.join(verb_names())}"
@@ -143,11 +155,9 @@ def check_step(verb: Verb, settings: Mapping[str, Any], *, title: str) -> dict[s
     return {**checked, **verb.rest(checked, others, schema.settings, title)}
 
 
-def _first_parameter(function: Function) -> str | None:
-    from inspect import Parameter
-    from inspect import signature as read
-
-    for name, parameter in read(function).parameters.items():
-        if parameter.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD):
-            return name
-    return None
+def _data_parameter(function: Function) -> str | None:
+    """The parameter of a user's function that takes preferences: the first, unless it has a default."""
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None or first.default is not first.empty or first.kind is not first.POSITIONAL_OR_KEYWORD:
+        return None
+    return first.name

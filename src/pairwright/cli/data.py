@@ -1,0 +1,147 @@
+"""Verbs from preferences to preferences, `convert` and `audit`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from docstring_parser import parse_from_object
+
+from pairwright.cli.flags import (
+    COLUMNS,
+    DEBUG,
+    FROM,
+    JSON,
+    SET,
+    STRICT,
+    Flag,
+    of_settings,
+    out,
+    parse,
+    words,
+)
+from pairwright.cli.out import is_flat, read_in, tell, write_out
+from pairwright.errors import InputError
+from pairwright.pipeline.recipe import key_values
+from pairwright.pipeline.signature import Function, Signature
+from pairwright.pipeline.steps import STEPS, check_step, settings_schema
+from pairwright.plug import nearest
+from pairwright.preferences import Layout
+from pairwright.runs import write_text
+
+IN = words("source", "IN", "File, directory or hub name of the data.")
+_RENAMED: dict[str, dict[str, Mapping[str, Any]]] = {"score": {"scorer": {"word": "with"}}}
+
+
+def change(verb: str, arguments: Sequence[str]) -> int:
+    """`pairwright VERB IN -o OUT`, for every verb that takes preferences and gives preferences."""
+    function, schema = settings_schema(STEPS[verb])
+    target = out("What to write: a directory (everything), or a .parquet, .jsonl, .json or .csv file (pairs, flat).")
+    flags = [IN, target, FROM, COLUMNS, *own_flags(verb, schema), STRICT, JSON, DEBUG]
+    given = parse(verb, description(function), flags, arguments)
+    settings = settings_given(verb, schema, given)
+    output: Path = given["output"]
+    prefs = function(read_in(given, output=output), **settings)
+    tell(prefs, write_out(prefs, output), as_json=given["json"])
+    return 0
+
+
+def audit(verb: str, arguments: Sequence[str]) -> int:
+    """`pairwright audit IN`: findings as a table, as JSON, as a page."""
+    function, schema = settings_schema(STEPS["audit"])
+    page = out("Also write the findings to a file: .html, .json or .txt.", required=False)
+    strict = STRICT._replace(says="Exit with 1 when there are errors or warnings.")
+    flags = [IN, page, FROM, COLUMNS, *own_flags("audit", schema), strict, JSON, DEBUG]
+    given = parse(verb, description(function), flags, arguments)
+    settings = settings_given("audit", schema, given)
+    output: Path | None = given["output"]
+    writer = None if output is None else _writer(output)
+    found = function(read_in({**given, "strict": False}), **settings)
+    if output is not None and writer is not None:
+        write_text(output, writer(found))
+    print(found.to_json() if given["json"] else found)
+    return 1 if given["strict"] and found.failures else 0
+
+
+def convert(verb: str, arguments: Sequence[str]) -> int:
+    """`pairwright convert IN -o OUT --to LAYOUT`."""
+    kinds = ("native", *get_args(Layout))
+    to = Flag("to", str | None, None, f"{', '.join(kinds)}; by the name of OUT when not given: native or trl.")
+    target = out("A directory (native), or a .parquet, .jsonl, .json or .csv file, these also with .gz or .zst.")
+    flags = [IN, target, to, FROM, COLUMNS, STRICT, JSON, DEBUG]
+    given = parse(verb, "Read preference data of any known format and write it in another.", flags, arguments)
+    output: Path = given["output"]
+    asked = given["to"] or ("trl" if is_flat(output) else "native")
+    if asked not in kinds:
+        hint = nearest(asked, kinds) or f"; there are {', '.join(kinds)}"
+        raise InputError(f"there is no layout {asked!r}{hint}")
+    if (asked == "native") == is_flat(output):
+        needs = "a directory" if asked == "native" else "a file that ends in .parquet, .jsonl, .json or .csv"
+        raise InputError(f"--to {asked} writes {needs}; {output} is none")
+    prefs = read_in(given, output=output)
+    written = prefs.save(output) if asked == "native" else prefs.export(output, cast(Layout, asked))
+    tell(prefs, written, as_json=given["json"])
+    return 0
+
+
+def description(function: Function) -> str:
+    """What a function does, for a command's help: its docstring up to the arguments."""
+    said = parse_from_object(function)
+    return "\n\n".join(part for part in (said.short_description, said.long_description) if part)
+
+
+def own_flags(verb: str, schema: Signature) -> list[Flag]:
+    """The flags of a verb's own settings, and `--set` where it hands settings on to a plug."""
+    return [*of_settings(schema.settings, **_RENAMED.get(verb, {})), *([SET] if schema.rest else [])]
+
+
+def settings_given(verb: str, schema: Signature, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a verb from its flags and from `--set`, checked as those of a recipe are.
+
+    Raises:
+        InputError: a setting is unknown, missing or of the wrong kind.
+    """
+    asked = {
+        name: given[name]
+        for name, setting in schema.settings.items()
+        if name in given and given[name] != setting.default
+    }
+    return check_step(STEPS[verb], asked | key_values(given.get("set", ())), title=verb)
+
+
+def _writer(output: Path) -> Any:
+    """How a file of findings is written."""
+    ending = output.suffix.lower()
+    if ending == ".json":
+        return lambda found: found.to_json() + "\n"
+    if ending == ".txt":
+        return lambda found: f"{found}\n"
+    if ending in (".html", ".htm"):
+        return _page
+    raise InputError(f"-o {output}: an audit is written as .html, .json or .txt")
+
+
+def _page(found: Any) -> str:
+    from html import escape
+
+    rows = "".join(
+        f"<tr class={item.level}><td>{item.level}<td>{escape(item.check)}<td>{item.count:,} {item.of}"
+        f"<td>{escape(item.says)}<td>{escape(item.remedy)}</tr>"
+        for item in sorted(found.findings, key=lambda item: ("error", "warning", "note", "fine").index(item.level))
+    )
+    return _PAGE.format(pairs=found.pairs, prompts=found.prompts, responses=found.responses, rows=rows)
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Audit</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }}
+table {{ border-collapse: collapse }} td, th {{ padding: .4rem .7rem; text-align: left; vertical-align: top }}
+tr {{ border-bottom: 1px solid #ddd }} .error td:first-child {{ color: #b00 }}
+.warning td:first-child {{ color: #a60 }} .fine {{ color: #777 }}
+</style>
+<h1>Audit</h1>
+<p>{pairs:,} pairs, {prompts:,} prompts, {responses:,} responses.</p>
+<table><tr><th>Level<th>Check<th>Found<th>What<th>Remedy</tr>{rows}</table>
+</html>
+"""

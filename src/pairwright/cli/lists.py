@@ -1,0 +1,76 @@
+"""`pairwright list TOPIC`: what there is, with one line and a source for each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from pairwright.cli.flags import DEBUG, JSON, parse, words
+from pairwright.cli.out import show_json, table
+from pairwright.errors import InputError, need
+from pairwright.plug import listing, nearest
+
+TOPICS: dict[str, str] = {
+    "losses": "pairwright.losses.table:LOSSES",
+    "metrics": "pairwright.metrics.table:METRICS",
+    "cuts": "pairwright.select:CUTS",
+    "modes": "pairwright.relabel.table:MODES",
+    "rules": "pairwright.pairing:PAIRINGS",
+    "scorers": "pairwright.scorers.table:SCORERS",
+    "checks": "pairwright.audit.table:CHECKS",
+    "formats": "pairwright.formats.table:FORMATS",
+    "engines": "pairwright.generate.table:ENGINES",
+    "steps": "pairwright.pipeline.steps:STEPS",
+}
+"""The table of each topic."""
+
+
+def show(verb: str, arguments: Sequence[str]) -> int:
+    """`pairwright list TOPIC [--json]`."""
+    topics = ", ".join(TOPICS)
+    flags = [words("topic", "TOPIC", f"One of: {topics}."), JSON, DEBUG]
+    says = "What there is: name, one line, source. Your own is always `module:function`."
+    given = parse(verb, says, flags, arguments)
+    topic = given["topic"]
+    if topic not in TOPICS:
+        raise InputError(f"there is no list of {topic!r}{nearest(topic, TOPICS) or f'; there are {topics}'}")
+    rows = rows_of(topic)
+    if given["json"]:
+        show_json(rows)
+    else:
+        print(table([(row["name"], row["says"], row["source"]) for row in rows], ("name", "what it is", "source")))
+    return 0
+
+
+def rows_of(topic: str) -> list[dict[str, Any]]:
+    """The rows of one list: `name, says, source, settings`."""
+    if topic == "losses":
+        need("torch", extra="train")
+    module, _, name = TOPICS[topic].partition(":")
+    found: Mapping[str, Any] = getattr(import_module(module), name)
+    shape = _SHAPES.get(topic)
+    return shape(found) if shape else listing(found)
+
+
+def _formats(table_of_formats: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "says": form.says, "source": form.source, "columns": list(form.columns)}
+        for name, form in table_of_formats.items()
+    ]
+
+
+def _steps(verbs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from pairwright.pipeline.signature import REQUIRED, as_json, first_sentence
+    from pairwright.pipeline.steps import settings_schema
+
+    rows = []
+    for name, verb in verbs.items():
+        function, schema = settings_schema(verb)
+        settings = {
+            key: "required" if setting.default is REQUIRED else as_json(setting.default)
+            for key, setting in schema.settings.items()
+        }
+        rows.append({"name": name, "says": first_sentence(function), "source": verb.call, "settings": settings})
+    return rows
+
+
+_SHAPES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, Any]]]] = {"formats": _formats, "steps": _steps}

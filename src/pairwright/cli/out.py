@@ -1,0 +1,113 @@
+"""What a command reads, where it writes, and what it says about it."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pairwright.errors import InputError
+from pairwright.preferences import Layout, Preferences
+
+_FLAT = (".parquet", ".jsonl", ".json", ".csv")
+_PACKED = (".gz", ".zst")
+
+
+def is_flat(path: Path) -> bool:
+    """Whether an output's name asks for one flat file; any other name is a native directory."""
+    name = path.name.lower()
+    for ending in _PACKED:
+        name = name.removesuffix(ending)
+    return name.endswith(_FLAT)
+
+
+def read_in(given: Mapping[str, Any], *, output: Path | None = None, key: str = "source") -> Preferences:
+    """The data that a command is about; rows that cannot be read go to `OUT.rejected.jsonl` and are counted on stderr.
+
+    Args:
+        given: the command's arguments: the data under `key`, and perhaps `format`, `columns`, `strict_reading`.
+        output: what the command will write; None writes no rejects.
+        key: the name of the argument with the data.
+
+    Raises:
+        InputError: the data cannot be read, or `output` is the input itself.
+    """
+    from pairwright.formats.read import read
+
+    source = str(given[key])
+    if output is not None and Path(source).exists() and output.exists() and output.samefile(source):
+        raise InputError(f"{output} is the input itself; choose another -o")
+    rejects = None if output is None else output.with_name(f"{output.name}.rejected.jsonl")
+    prefs = read(
+        source,
+        format=given.get("format"),
+        columns=given.get("columns"),
+        strict=bool(given.get("strict")),
+        rejects=rejects,
+    )
+    if (Path(source) / "manifest.json").is_file():
+        return prefs  # what an earlier reading of this data dropped was said then
+    dropped = prefs.lineage[0].dropped if prefs.lineage else {}
+    if dropped:
+        where = f"; see {rejects}" if rejects is not None and rejects.exists() else ""
+        complain(f"{sum(dropped.values()):,} rows of {source} were not read: {reasons(dropped)}{where}")
+    return prefs
+
+
+def write_out(prefs: Preferences, output: Path, *, layout: Layout = "trl") -> Path:
+    """Write preferences as the name of the output asks: a native directory, or one flat file."""
+    return prefs.export(output, layout) if is_flat(output) else prefs.save(output)
+
+
+def tell(prefs: Preferences, output: Path, *, as_json: bool) -> None:
+    """Say what was written: rows, and what the last step dropped, by reason."""
+    last = prefs.lineage[-1] if prefs.lineage else None
+    dropped = dict(last.dropped) if last else {}
+    rows, of = _rows(prefs)
+    if as_json:
+        show_json({"output": str(output), of: rows, "dropped": dropped, "notes": list(last.notes) if last else []})
+        return
+    text = f"{output}: {rows:,} {of}"
+    if last and last.rows_in is not None and last.rows_in != rows:
+        text += f" from {last.rows_in:,}"
+    print(text + (f"; dropped: {reasons(dropped)}" if dropped else ""))
+    for note in last.notes if last else ():
+        print(f"  {note}")
+
+
+def reasons(dropped: Mapping[str, int]) -> str:
+    """`score_tie 111, equal_text 3`."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Aligned text for a log; on a terminal the last column is cut at its width."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, ["-" * width for width in widths], *rows]
+    ]
+    if sys.stdout.isatty():
+        from shutil import get_terminal_size
+
+        width = max(60, get_terminal_size().columns)
+        lines = [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+    return "\n".join(lines)
+
+
+def show_json(value: Any) -> None:
+    """Print JSON on standard output."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str))
+
+
+def complain(sentence: str) -> None:
+    """One line on standard error."""
+    print(sentence, file=sys.stderr)
+
+
+def _rows(prefs: Preferences) -> tuple[int, str]:
+    last = prefs.lineage[-1] if prefs.lineage else None
+    if last and last.rows_out is not None and last.name in ("relabel", "select"):
+        return last.rows_out, "pairs"  # they counted already; counting again would do their work again
+    counts = prefs.counts()
+    return (counts.pairs, "pairs") if counts.pairs else (counts.responses, "responses")

@@ -1,0 +1,101 @@
+"""`run`, `quickstart` and `report`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pairwright.cli.data import description
+from pairwright.cli.flags import DEBUG, JSON, SET, Flag, of_settings, out, parse, words
+from pairwright.cli.live import LiveProgress
+from pairwright.cli.out import show_json, table
+from pairwright.pipeline import Ran, dry_run
+from pairwright.pipeline import run as run_recipe
+from pairwright.pipeline.progress import in_time, in_words
+from pairwright.pipeline.signature import check, load, signature
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """`pairwright run RECIPE -o RUN --set NAME.key=value`."""
+    flags = [
+        words("recipe", "RECIPE", "A YAML file: a list of steps. Paths in it are relative to the current directory."),
+        out("The run's directory; runs/<name of the recipe> when not given.", required=False),
+        SET._replace(
+            says="Change a setting of a step, NAME.KEY=VALUE. May be given several times.", metavar="NAME.KEY=VALUE"
+        ),
+        Flag("dry_run", bool, False, "Check everything and print the plan; write nothing."),
+        Flag("fresh", bool, False, "Forget the steps done so far and start over."),
+        JSON,
+        DEBUG,
+    ]
+    says = "Run a recipe, or finish one that was stopped: what is done is not done again."
+    given = parse(verb, says, flags, arguments)
+    if given["dry_run"]:
+        rows = dry_run(given["recipe"], output=given["output"], set=given["set"])
+        if given["json"]:
+            show_json([asdict(row) for row in rows])
+        else:
+            cells = [(f"{r.number:02d}", r.name, r.verb, r.state, r.inputs, r.settings) for r in rows]
+            print(table(cells, ("nn", "name", "verb", "will", "takes", "settings")))
+        return 0
+    with progress() as told:
+        ran = run_recipe(given["recipe"], output=given["output"], set=given["set"], fresh=given["fresh"], progress=told)
+    _headline(ran, given["json"])
+    return 0
+
+
+def quickstart(verb: str, arguments: Sequence[str]) -> int:
+    """`pairwright quickstart -o demo`."""
+    function = load("pairwright.worlds.quickstart:quickstart")
+    schema = signature(function, without=("output", "progress"))
+    target = out("Where everything goes.", required=False)
+    flags = [target._replace(default=Path("demo"), kind=Path), *of_settings(schema.settings), DEBUG]
+    given = parse(verb, description(function), flags, arguments)
+    settings = {key: given[key] for key in schema.settings if key in given}
+    settings = check(schema.settings, settings, title=verb)
+    takes_progress = "progress" in signature(function).settings
+    with progress() as told:
+        made = function(output=given["output"], **settings, **({"progress": told} if takes_progress else {}))
+    if isinstance(made, Ran):
+        _headline(made, as_json=False)
+    elif made is not None:
+        print(made)
+    return 0
+
+
+def report(verb: str, arguments: Sequence[str]) -> int:
+    """`pairwright report RUN -o report.html`."""
+    function = load("pairwright.report:report")
+    schema = signature(function, without=("run_dirs", "output"))
+    flags = [
+        words("run_dirs", "RUN", "Directories of runs.", kind=tuple[Path, ...]),
+        out("The page; report.html in the first run when not given.", required=False),
+        *of_settings(schema.settings),
+        DEBUG,
+    ]
+    given = parse(verb, description(function), flags, arguments)
+    settings = check(schema.settings, {key: given[key] for key in schema.settings if key in given}, title=verb)
+    print(function(list(given["run_dirs"]), output=given["output"], **settings))
+    return 0
+
+
+def progress() -> LiveProgress:
+    """What tells of a run: lively on a terminal, plain lines in a log."""
+    return LiveProgress(sys.stderr.isatty())
+
+
+def _headline(ran: Ran, as_json: bool) -> None:
+    if as_json:
+        steps = [{"step": done.step, "verb": done.verb, **done.headline, "seconds": done.seconds} for done in ran.steps]
+        show_json({"run": str(ran.path), "steps": steps})
+        return
+    rows = [
+        (done.step, done.verb, in_words(done.headline), "before" if done.step in ran.reused else in_time(done.seconds))
+        for done in ran.steps
+    ]
+    print(table(rows, ("step", "verb", "result", "took")))
+    print(f"\n{ran.path}")
+    for number, done in enumerate(ran.steps, 1):
+        pages = [name for name in done.outputs if name.endswith(".html")]
+        for page in pages:
+            print(ran.path / f"{number:02d}-{done.step}" / page)
