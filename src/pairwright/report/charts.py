@@ -1,0 +1,124 @@
+"""Which numbers of a run are drawn, and how: plain records that `page.js` hands to plotly.
+
+A chart carries every number that it draws, and the page prints the same numbers in a table below it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from pairwright.report.collect import RunView, StepView
+
+Number = float | int | None
+
+
+class Series(BaseModel):
+    """One line or one set of bars."""
+
+    name: str
+    x: list[Number | str]
+    y: list[Number]
+    low: list[Number] | None = None
+    """Lower ends of the intervals."""
+    high: list[Number] | None = None
+    reference: bool = False
+    """A thin dotted line to compare with, such as "asked = given"."""
+
+
+class Chart(BaseModel):
+    """One drawing."""
+
+    id: str
+    title: str
+    says: str
+    """What one sees in it, for those who do not."""
+    x: str
+    y: str
+    kind: Literal["line", "bar"] = "line"
+    series: list[Series]
+
+
+CURVES = {
+    "loss": ("Loss", "loss"),
+    "rewards/accuracies": ("Pairs ranked right by the implicit reward", "share of the batch"),
+    "rewards/margins": ("Margin: implicit reward of chosen minus rejected", "nats × beta"),
+    "logps/chosen": ("Log-probability of the chosen answer", "nats, summed over the answer"),
+    "logps/rejected": ("Log-probability of the rejected answer", "nats, summed over the answer"),
+}
+"""The logged numbers that are drawn: title and unit."""
+
+VALUE = ("value", "mean", "gold", "score")
+"""Under which of these names a row of a goal table has its number."""
+
+
+def goal_chart(run: RunView) -> Chart | None:
+    """Mean score by goal asked, one line for each evaluated model; None where no evaluation has goals."""
+    series = []
+    for step in run.of("result"):
+        rows = [row for row in table_of(step) if isinstance(row.get("goal"), int | float)]
+        if len(rows) > 1:
+            rows = sorted(rows, key=lambda row: float(row["goal"]))
+            series.append(
+                Series(
+                    name=step.name,
+                    x=[row["goal"] for row in rows],
+                    y=[_first(row, VALUE) for row in rows],
+                    low=[row.get("low") for row in rows],
+                    high=[row.get("high") for row in rows],
+                )
+            )
+    if not series:
+        return None
+    goals = sorted({x for one in series for x in one.x if isinstance(x, int | float)})
+    ends: list[Number | str] = [goals[0], goals[-1]]
+    series.append(Series(name="asked = given", x=ends, y=[goals[0], goals[-1]], reference=True))
+    return Chart(
+        id="by-goal",
+        title="Score given by score asked",
+        says="A model that does what it is asked lies on the dotted line; one that ignores the goal is level.",
+        x="goal: the score asked for",
+        y="mean score of the answers, with 95% interval",
+        series=series,
+    )
+
+
+def training_charts(run: RunView) -> list[Chart]:
+    """The training curves: one chart for each logged number, one line for each training that has it."""
+    charts: list[Chart] = []
+    for key, (title, unit) in CURVES.items():
+        series = []
+        for step in run.of("metrics"):
+            rows = [row for row in step.metrics if isinstance(row.get(key), int | float) and "step" in row]
+            if rows:
+                series.append(Series(name=step.name, x=[row["step"] for row in rows], y=[row[key] for row in rows]))
+        if series:
+            says = f"{title}, by optimiser step, for {', '.join(one.name for one in series)}."
+            charts.append(
+                Chart(id=f"train-{len(charts)}", title=title, says=says, x="optimiser step", y=unit, series=series)
+            )
+    return charts
+
+
+def score_chart(step: StepView) -> Chart:
+    """Answers by score, of one step's data."""
+    return Chart(
+        id=f"scores-{step.number}",
+        title=f"Answers by score: {step.name}",
+        says=f"How many answers of step {step.name} have each score; unscored ones have a bar of their own.",
+        x="score",
+        y="answers",
+        kind="bar",
+        series=[Series(name="answers", x=list(step.scores), y=list(step.scores.values()))],
+    )
+
+
+def table_of(step: StepView) -> Sequence[dict[str, Any]]:
+    """The rows of an evaluation's table."""
+    result = step.result or {}
+    rows = result.get("table") or result.get("rows") or []
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _first(row: dict[str, Any], names: Sequence[str]) -> Number:
+    return next((row[name] for name in names if isinstance(row.get(name), int | float)), None)

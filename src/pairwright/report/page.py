@@ -1,0 +1,166 @@
+"""The records and the templates, put together into one HTML file."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+from pairwright.report.charts import Chart, goal_chart, score_chart, table_of, training_charts
+from pairwright.report.collect import RunView, StepView
+from pairwright.report.shown import duration, json_island, number, plain, share, shown
+
+if TYPE_CHECKING:
+    from pairwright.audit import Audit
+
+LEVELS = ("error", "warning", "note", "fine")
+
+
+def run_page(runs: Sequence[RunView], *, title: str | None = None, notes: Sequence[str] = ()) -> str:
+    """The report of one run, or of several below each other, as one HTML document.
+
+    Args:
+        runs: what `collect` read.
+        title: heading of the page; the runs' names when not given.
+        notes: sentences that a reader should know before the numbers.
+    """
+    parts = [_part(run, f"r{i}-") for i, run in enumerate(runs)]
+    heading = title or " · ".join(run.name for run in runs)
+    return _render("run.html.j2", title=heading, notes=list(notes), runs=parts)
+
+
+def audit_page(audit: "Audit", *, title: str = "Audit") -> str:
+    """An audit as one HTML document, with the same look as a run's report.
+
+    Args:
+        audit: what `pairwright.audit` found.
+        title: heading of the page, for example the name of the data.
+    """
+    return _render("audit.html.j2", title=title, audit=_audit(audit.to_dict()), runs=[])
+
+
+def report_json(runs: Sequence[RunView]) -> dict[str, Any]:
+    """All numbers of the page, as JSON values."""
+    return {"runs": [_finite(run.model_dump(mode="json")) for run in runs]}
+
+
+def _part(run: RunView, prefix: str) -> dict[str, Any]:
+    """One run as its template reads it."""
+    goals, curves = goal_chart(run), training_charts(run)
+    scores = [score_chart(step) for step in _first_of_each(run.of("scores"))]
+    drawn = [chart for chart in (goals, *curves, *scores) if chart]
+    named = {chart.id: chart.model_copy(update={"id": prefix + chart.id}) for chart in drawn}
+    return {
+        "view": run,
+        "prefix": prefix,
+        "results": [_result(step) for step in run.of("result")],
+        "goals": named[goals.id] if goals else None,
+        "curves": [named[chart.id] for chart in curves],
+        "scores": [named[chart.id] for chart in scores],
+        "charts": list(named.values()),
+        "audits": [{"step": step, "audit": _audit(step.audit or {})} for step in run.of("audit")],
+        "flows": _flows(run),
+        "seeds": {s.name: s.settings["seed"] for s in run.steps if s.settings.get("seed") is not None},
+        "seconds": sum(step.seconds or 0.0 for step in run.steps),
+        "versions": run.steps[-1].versions or next((s.versions for s in run.steps if s.versions), {}),
+        "unfinished": [step.name for step in run.steps if not step.done],
+    }
+
+
+def _result(step: StepView) -> dict[str, Any]:
+    rows = table_of(step)
+    columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, dict)))
+    return {"step": step, "result": step.result, "metrics": (step.result or {}).get("metrics") or [],
+            "rows": rows, "columns": columns}  # fmt: skip
+
+
+def _audit(audit: Mapping[str, Any]) -> dict[str, Any]:
+    findings = [item for item in audit.get("findings", []) if isinstance(item, dict)]
+    ranked = [item for level in LEVELS for item in findings if item.get("level", "warning") == level]
+    return {
+        "pairs": audit.get("pairs"),
+        "prompts": audit.get("prompts"),
+        "responses": audit.get("responses"),
+        "found": [item for item in ranked if item.get("count")],
+        "quiet": [item["check"] for item in ranked if not item.get("count")],
+    }
+
+
+def _flows(run: RunView) -> list[dict[str, Any]]:
+    """From the first row to the last, for the data of each training and, without one, of the last data step."""
+    by_name = {step.name: step for step in run.steps}
+    trained = [(step, by_name.get(step.take or "")) for step in run.of("metrics")]
+    chains = [(step.name, data) for step, data in trained if data and data.lineage]
+    if not chains:
+        chains = [(step.name, step) for step in run.of("lineage")[-1:]]
+    flows = []
+    for name, data in chains:
+        most = max((max(step.rows_in or 0, step.rows_out or 0) for step in data.lineage), default=0)
+        flows.append({"name": name, "data": data.name, "steps": data.lineage, "most": most or 1})
+    return flows
+
+
+def _first_of_each(steps: Sequence[StepView]) -> list[StepView]:
+    """Steps whose answers by score differ from those before: pairing and selecting change no answer."""
+    kept: list[StepView] = []
+    for step in steps:
+        if set(step.scores) != {"unscored"} and step.scores not in [other.scores for other in kept]:
+            kept.append(step)
+    return kept
+
+
+def _render(template: str, **values: Any) -> str:
+    charts: list[Chart] = [chart for part in values["runs"] for chart in part["charts"]]
+    island = json_island([_finite(chart.model_dump(mode="json")) for chart in charts])
+    # The nonce lets our own scripts run and nothing else: it depends on all of the page's data, so that no text in
+    # that data can know it.
+    nonce = hashlib.sha256(repr(sorted(map(str, values.items()))).encode("utf-8", "replace")).hexdigest()[:32]
+    return _environment().get_template(template).render(
+        **values, charts=charts, island=island, nonce=nonce, plotly=_plotly() if charts else ""
+    )  # fmt: skip
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pairwright.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "shown": shown,
+        "number": number,
+        "share": share,
+        "duration": duration,
+        "plain": plain,
+        "safe_source": _source,
+    }
+    return environment
+
+
+def _source(text: str) -> Markup:
+    """Our own style sheet or script, put into the page as it is."""
+    return Markup(text)
+
+
+@cache
+def _plotly() -> Markup:
+    from plotly.offline import get_plotlyjs
+
+    return Markup(get_plotlyjs().replace("</script", "<\\/script"))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an unknown number is null, never zero."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {plain(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return plain(value) if isinstance(value, str) else value
