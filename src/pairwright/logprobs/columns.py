@@ -1,0 +1,235 @@
+"""The verb `logprobs`: what a model says of every answer, as columns.
+
+The columns serve selection by implicit margin, training without a second model in memory, and before/after diagnosis.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import polars as pl
+from pydantic import Field
+
+from pairwright.chat import Conversation, supports_system
+from pairwright.errors import InputError, PairwrightError, need
+from pairwright.goals import GoalFormat
+from pairwright.logprobs.models import Dtype, device_for_models, open_config, open_model, open_tokenizer
+from pairwright.logprobs.tokenise import Limits, PromptTokens, Tokens, tokenise_answer, tokenise_prompt
+from pairwright.preferences import Preferences, Step
+
+if TYPE_CHECKING:
+    import torch
+
+SIDES = ("chosen", "rejected")
+
+
+class Texts(NamedTuple):
+    """One prompt (its goal in place) and the answers to it that are wanted.
+
+    Attributes:
+        prompt: the conversation.
+        keep: the goal sentence that a cut must not touch; empty for none.
+        answers: the answers' messages.
+    """
+
+    prompt: Conversation
+    keep: str
+    answers: Sequence[Conversation]
+
+
+class Scored(NamedTuple):
+    """Log-probabilities (nats) and token counts, null where an answer has none, and how many have none by reason."""
+
+    logp: list[float | None]
+    length: list[int | None]
+    lost: dict[str, int]
+
+
+def logprobs(
+    prefs: Preferences,
+    *,
+    model: str | Path,
+    name: str | None = None,
+    reference: str | Path | None = None,
+    reference_name: str = "ref",
+    tokenizer: str | Path | None = None,
+    batch_tokens: Annotated[int, Field(gt=0)] = 8192,
+    max_length: int | None = None,
+    max_prompt_length: int | None = None,
+    dtype: Dtype = "float32",
+) -> Preferences:
+    """Write each answer's log-probability under a model, summed over its tokens, in nats.
+
+    Where no pair asks for a goal, `responses` gets `logp_<name>` and `len_<name>` (completion tokens). Where pairs ask
+    for goals, the same answer stands under several prompts, so `pairs` gets `logp_<name>_chosen`,
+    `logp_<name>_rejected` and the same for `len`. `Preferences.view("logp_<name>")` finds either. An answer that is
+    empty, or too long for `max_length`, gets null; how many is said in the lineage.
+
+    Args:
+        prefs: the answers.
+        model: a `save_pretrained` directory or hub name.
+        name: of the columns; the last part of `model` when not given.
+        reference: a second model, whose columns are `logp_<reference_name>`; training reads them in place of a model.
+        reference_name: of the reference's columns.
+        tokenizer: of both models; the model's own when not given.
+        batch_tokens: tokens of a padded batch, at most (a longer answer is a batch of its own).
+        max_length: tokens of prompt and answer; None is 1024, or the positions that the model has.
+        max_prompt_length: tokens of the prompt; None is half of `max_length`; longer prompts are cut in the user's
+            text.
+        dtype: precision of the weights; sums are float32 in any case.
+
+    Raises:
+        InputError: there is no such model, its template refuses the prompts, or two columns would have one name.
+        PairwrightError: a log-probability is not finite.
+    """
+    need("torch", extra="train")
+    models = {name or _name_of(model): model}
+    if reference is not None:
+        if reference_name in models:
+            raise InputError(f"model and reference would both fill logp_{reference_name}; set name or reference_name")
+        models[reference_name] = reference
+    reader = open_tokenizer(tokenizer or model)
+    for label, place in models.items():
+        limits = Limits.of(open_config(place), max_length, max_prompt_length)
+        network = open_model(place, dtype=dtype).to(device_for_models())
+        on_pairs = prefs.has_goals
+        rows = pair_texts(prefs, reader) if on_pairs else answer_texts(prefs)
+        scored = _score(network, reader, rows, limits, batch_tokens, where=f"logp_{label}")
+        settings = {"model": str(place), "name": label, "dtype": dtype, **limits._asdict()}
+        prefs = _with_columns(prefs, label, scored, on_pairs=on_pairs, settings=settings)
+    return prefs
+
+
+def answer_texts(prefs: Preferences) -> Iterator[Texts]:
+    """Every answer with its prompt, in the order of `responses`; goals play no part."""
+    asked = prefs.prompts.select("prompt_id", "prompt")
+    frame = prefs.responses.select("prompt_id", "response").join(
+        asked, on="prompt_id", how="left", maintain_order="left"
+    )
+    for batch in frame.collect_batches(chunk_size=10_000, maintain_order=True):
+        for prompt, response in batch.select("prompt", "response").iter_rows():
+            yield Texts(prompt, "", [response])
+
+
+def pair_texts(prefs: Preferences, tokenizer: Any) -> Iterator[Texts]:
+    """Every pair's prompt, its goal in place, with the chosen and the rejected answer, in the order of `pairs`."""
+    placement = placement_for(prefs.goal_format, tokenizer)
+    frame = prefs.texts(placement=placement)
+    form = prefs.goal_format
+    keep = pl.lit("") if form is None else form.text(pl.col("goal")).fill_null("")
+    frame = frame.select("prompt", keep.alias("keep"), "chosen", "rejected")
+    for batch in frame.collect_batches(chunk_size=10_000, maintain_order=True):
+        for prompt, goal, chosen, rejected in batch.iter_rows():
+            yield Texts(prompt, goal, [chosen, rejected])
+
+
+def placement_for(form: GoalFormat | None, tokenizer: Any) -> Literal["system", "user"] | None:
+    """Where goals go with this tokenizer: `auto` is a system message where the chat template shows one.
+
+    Raises:
+        InputError: the goals were made for a system message, and the template refuses or hides it.
+    """
+    if form is None or form.placement == "user":
+        return None if form is None else "user"
+    if supports_system(tokenizer):
+        return "system"
+    if form.placement == "auto":
+        return "user"
+    raise InputError(
+        "the goals go into a system message, but the chat template of "
+        f"{getattr(tokenizer, 'name_or_path', '') or 'this tokenizer'} does not show one; relabel with placement 'user'"
+    )
+
+
+def encode_all(rows: Iterator[Texts], tokenizer: Any, limits: Limits) -> Iterator[tuple[PromptTokens, list[Tokens]]]:
+    """The tokens of prompts and answers; a prompt that repeats in adjacent rows is tokenised once."""
+    last: tuple[Conversation, str] | None = None
+    head: PromptTokens | None = None
+    for row in rows:
+        if head is None or (row.prompt, row.keep) != last:
+            head = tokenise_prompt(tokenizer, row.prompt, limits=limits, keep=row.keep)
+            last = (row.prompt, row.keep)
+        yield head, [tokenise_answer(tokenizer, head, answer, limits=limits) for answer in row.answers]
+
+
+def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices in groups of similar length, longest first, each group at most `budget` padded tokens.
+
+    The longest first, so that a machine that has too little memory says so at once.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    group: list[int] = []
+    for i in order:
+        if group and lengths[group[0]] * (len(group) + 1) > budget:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def _score(
+    network: "torch.nn.Module", tokenizer: Any, rows: Iterator[Texts], limits: Limits, budget: int, *, where: str
+) -> Scored:
+    """What a model says of every answer of `rows`, in their order."""
+    import torch
+
+    from pairwright.logprobs.core import Batch, answer_logps
+
+    tokens = [each for _, group in encode_all(rows, tokenizer, limits) for each in group]
+    values = [math.nan] * len(tokens)
+    sound = [i for i, each in enumerate(tokens) if each.lost is None]
+    device = next(network.parameters()).device
+    sizes = [len(tokens[i].prompt_ids) + len(tokens[i].completion_ids) for i in sound]
+    with torch.inference_mode():
+        for group in batches_by_length(sizes, budget):
+            members = [sound[i] for i in group]
+            prompts = [tokens[i].prompt_ids for i in members]
+            batch = Batch.of(prompts, [tokens[i].completion_ids for i in members], range(len(members)))
+            for i, value in zip(members, answer_logps(network, batch.to(device)).logp.tolist(), strict=True):
+                values[i] = value
+    broken = [i for i in sound if not math.isfinite(values[i])]
+    if broken:
+        raise PairwrightError(f"{where} is not finite for {len(broken)} answers (the first: {broken[0]}); try float32")
+    lost: dict[str, int] = {}
+    for each in tokens:
+        if each.lost:
+            lost[each.lost] = lost.get(each.lost, 0) + 1
+    return Scored(
+        [None if each.lost else value for each, value in zip(tokens, values, strict=True)],
+        [None if each.lost else len(each.completion_ids) for each in tokens],
+        lost,
+    )
+
+
+def _with_columns(
+    prefs: Preferences, label: str, scored: Scored, *, on_pairs: bool, settings: dict[str, Any]
+) -> Preferences:
+    """The columns put in place, and a step that says what was done."""
+    logp = pl.Series(scored.logp, dtype=pl.Float64)
+    length = pl.Series(scored.length, dtype=pl.Int64)
+    notes = tuple(f"{n} answers have no logp_{label}: {reason}" for reason, n in scored.lost.items())
+    if not on_pairs:
+        step = _step(settings, len(scored.logp), notes)
+        frame = prefs.responses.collect().with_columns(logp.alias(f"logp_{label}"), length.alias(f"len_{label}"))
+        return prefs.then(step, responses=frame)
+    columns = [
+        series.gather_every(2, offset).alias(f"{kind}_{label}_{side}")
+        for kind, series in (("logp", logp), ("len", length))
+        for offset, side in enumerate(SIDES)
+    ]
+    step = _step(settings, len(scored.logp) // 2, notes)
+    return prefs.then(step, pairs=prefs.pairs.collect().with_columns(columns))
+
+
+def _step(settings: dict[str, Any], rows: int, notes: tuple[str, ...]) -> Step:
+    return Step(name="logprobs", settings=settings, rows_in=rows, rows_out=rows, notes=notes)
+
+
+def _name_of(model: str | Path) -> str:
+    """The last part of a directory or hub name; of `run/02-train/model`, the step's directory."""
+    place = Path(model)
+    if place.is_dir():
+        place = place.resolve()
+    return place.parent.name if place.name == "model" and place.parent.name else place.name

@@ -1,0 +1,104 @@
+"""What watches a run: the metrics file, and lines for whoever waits."""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pairwright.runs import write_text
+
+
+class MetricsFile(TrainerCallback):
+    """`metrics.jsonl`: one JSON object for each logged step, `step` first, in TRL's names.
+
+    It holds nothing that depends on the clock. On the first step of a run, new or resumed, it is written again from
+    the log that the checkpoint keeps, so that lines of steps that were lost with a killed process are lost with them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the file with what the resumed state knows."""
+        if state.is_world_process_zero:
+            lines = (_line(entry, int(entry["step"])) for entry in state.log_history if _is_step(entry))
+            write_text(self.path, "".join(lines))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Append a line."""
+        if state.is_world_process_zero and logs and _is_step(logs):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(logs, state.global_step))
+
+
+class Progress(TrainerCallback):
+    """Step, rate and time left on stderr: one line that changes on a terminal, one line for each log elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+        self._began = 0.0
+        self._from = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Remember when, and from which step."""
+        self._began, self._from = time.monotonic(), state.global_step
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Say where the run is."""
+        if not (state.is_world_process_zero and logs and _is_step(logs)):
+            return
+        stream = self._stream or sys.stderr
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        rate = (state.global_step - self._from) / seconds
+        left = (state.max_steps - state.global_step) / rate if rate else math.inf
+        text = f"train: step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}"
+        if "rewards/accuracies" in logs:
+            text += f"  accuracy {logs['rewards/accuracies']:.2f}"
+        text += f"  {rate:.2f} steps/s  {_clock(left)} left"
+        last = state.global_step >= state.max_steps
+        if stream.isatty():
+            stream.write(f"\r\x1b[K{text}" + ("\n" if last else ""))
+        else:
+            stream.write(text + "\n")
+        stream.flush()
+
+
+def _is_step(logs: dict[str, Any]) -> bool:
+    """Whether these are the metrics of a step, not the summary at the end (which tells times)."""
+    return "loss" in logs
+
+
+def _line(logs: dict[str, Any], step: int) -> str:
+    numbers = {name: value for name, value in logs.items() if name != "step"}
+    clean = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in numbers.items()}
+    return json.dumps({"step": step, **clean}, allow_nan=False) + "\n"
+
+
+def _clock(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,89 @@
+"""The model card: what a trained model is, in a page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pairwright.goals import GoalFormat
+from pairwright.preferences import Step
+from pairwright.train.config import TrainConfig
+
+
+def model_card(
+    config: TrainConfig,
+    *,
+    lineage: tuple[Step, ...],
+    examples: int,
+    dropped: Mapping[str, int],
+    reference: str,
+    goal: GoalFormat | None,
+    last: Mapping[str, Any],
+) -> str:
+    """The README of a model directory. It tells no time and no host, so that equal runs have equal cards.
+
+    Args:
+        config: the run, resolved.
+        lineage: how the data came to be.
+        examples: pairs or answers trained on.
+        dropped: what was not, by reason.
+        reference: what the policy was compared with.
+        goal: how goals are said; None where the model takes none.
+        last: the last line of metrics.
+    """
+    parts = [_front(config), f"# {_title(config)}", _what(config, examples, reference)]
+    if goal is not None:
+        parts.append(_goals(goal))
+    parts += [_data(lineage, dropped), _settings(config), _numbers(last)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front(config: TrainConfig) -> str:
+    return f"---\nlibrary_name: transformers\nbase_model: {config.model}\ntags:\n- pairwright\n- {config.loss}\n---"
+
+
+def _title(config: TrainConfig) -> str:
+    return f"{config.model.rstrip('/').rsplit('/', 1)[-1]}, trained with {config.loss}"
+
+
+def _what(config: TrainConfig, examples: int, reference: str) -> str:
+    adapter = f" through a LoRA adapter of rank {config.lora.r}, merged in," if config.lora else ""
+    return (
+        f"`{config.model}` trained{adapter} on {examples:,} {config.examples} of the split `{config.split}` "
+        f"with the loss `{config.loss}` of pairwright. Reference: {reference}."
+    )
+
+
+def _goals(goal: GoalFormat) -> str:
+    said = goal.say(goal.best).replace("\n", "\n> ")
+    return (
+        f"## Asking for a score\n\nThis model can be asked for a score. The sentence goes into the {goal.placement} "
+        f"message; the best score is asked for so (`generation_goal.json` has the format):\n\n> {said}"
+    )
+
+
+def _data(lineage: tuple[Step, ...], dropped: Mapping[str, int]) -> str:
+    lines = [f"- {step.name}: {_count(step.rows_in)} in, {_count(step.rows_out)} out" for step in lineage]
+    lines += [f"- dropped while tokenising: {count:,} {reason}" for reason, count in dropped.items()]
+    return "## Data\n\n" + ("\n".join(lines) or "Made by hand.")
+
+
+def _settings(config: TrainConfig) -> str:
+    own = config.model_dump(mode="json", exclude={"model", "loss", "loss_settings", "trainer"})
+    rows = {**config.loss_settings, **own, **config.trainer}
+    return "## Settings\n\n| setting | value |\n|---|---|\n" + "\n".join(
+        f"| {name} | {value} |" for name, value in rows.items()
+    )
+
+
+def _numbers(last: Mapping[str, Any]) -> str:
+    if not last:
+        return ""
+    rows = "\n".join(f"| {name} | {_number(value)} |" for name, value in last.items())
+    return f"## Last logged step\n\nMeasured on the training pairs themselves.\n\n| metric | value |\n|---|---|\n{rows}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _count(rows: int | None) -> str:
+    return "?" if rows is None else f"{rows:,}"

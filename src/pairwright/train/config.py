@@ -1,0 +1,210 @@
+"""What a training run is asked to do, and where each flat setting belongs.
+
+A recipe and a command line give flat settings (`beta`, `learning_rate`, `max_length`). Each belongs to one of three:
+the run (`TrainConfig`), its loss, or Hugging Face's `TrainingArguments`. `resolve` sorts them; what belongs to none is
+refused with the nearest right name, and what belongs to two must be said where it is meant.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pairwright.errors import InputError, need
+from pairwright.logprobs.models import Dtype
+from pairwright.logprobs.tokenise import Truncate
+from pairwright.plug import bind, find, nearest, plain, settings_of
+
+Reference = Literal["auto", "none", "frozen", "columns"]
+
+DEFAULTS: dict[str, Any] = {
+    "learning_rate": 1e-6,
+    "logging_steps": 10,
+    "logging_first_step": True,
+    "num_train_epochs": 1.0,
+    "report_to": "none",
+    "save_steps": 0.1,
+    "save_total_limit": 2,
+}
+"""Where our defaults are not Hugging Face's. The learning rate is TRL's for preference losses; a checkpoint is written
+each tenth of the run, and the last two are kept. The first step is logged: with policy = reference it shows ln 2."""
+
+OWNED = {
+    "output_dir": "output",
+    "seed": "seed",
+    "data_seed": "seed",
+    "resume_from_checkpoint": "output (a run goes on from its own checkpoints)",
+    "do_train": "train",
+    "do_eval": "evaluate",
+    "do_predict": "generate",
+    "remove_unused_columns": "nothing: the trainer needs every column",
+    "label_names": "nothing: there are no labels",
+    "save_only_model": "nothing: a checkpoint must be able to go on",
+    "auto_find_batch_size": "per_device_train_batch_size",
+    "load_best_model_at_end": "evaluate",
+}
+"""Names of `TrainingArguments` that are decided here, and what to use in their place."""
+
+
+class LoraSettings(BaseModel):
+    """A low-rank adapter in place of full fine-tuning."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    r: Annotated[int, Field(gt=0)] = 16
+    """Rank of the adapter."""
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scale: the adapter counts alpha / r times."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the adapter; the model's own dropout is off in any case."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get one; all linear layers but the head when not given."""
+
+
+class TrainConfig(BaseModel):
+    """One training run, resolved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    model: str
+    """The model to start from: a `save_pretrained` directory or a hub name."""
+    tokenizer: str | None = None
+    """Its tokenizer; the model's own when not given."""
+    loss: str = "dpo"
+    """A loss of `pairwright list losses`, or `module:function`."""
+    loss_settings: dict[str, Any] = {}
+    """The loss's own settings, by name."""
+    reference: Reference = "auto"
+    """What the policy is compared with. `none`; `frozen`: the model as it was (with LoRA: the adapter switched off);
+    `columns`: log-probabilities already in the data; `auto`: none where the loss needs none, else columns where they
+    are there, else frozen."""
+    reference_model: str | None = None
+    """A frozen reference that is another model than the one to start from."""
+    reference_name: str = "ref"
+    """The columns are `logp_<reference_name>`, as `pairwright logprobs` wrote them."""
+    lora: LoraSettings | None = None
+    """A low-rank adapter; `true` is the default one. The model that is saved has it merged in."""
+    examples: Literal["pairs", "responses"] = "pairs"
+    """What one example is; `responses` (every answer by itself) is for `sft` alone."""
+    split: str = "train"
+    """The split to train on."""
+    max_length: Annotated[int, Field(gt=1)] | None = None
+    """Tokens of prompt and answer; None is 1024, or the positions that the model has."""
+    max_prompt_length: Annotated[int, Field(gt=0)] | None = None
+    """Tokens of the prompt; None is half of `max_length`. Longer prompts are cut in the middle of the user's text."""
+    truncate: Truncate = "drop"
+    """What happens to an over-long answer: its pair is dropped and counted, or its end is cut off (and its EOS)."""
+    dtype: Dtype = "float32"
+    """Precision of the weights. (`bf16` of the trainer computes in bfloat16 on float32 weights.)"""
+    disable_dropout: bool = True
+    """Whether the model's own dropout is switched off, as in TRL: policy and reference then agree at step 1."""
+    keep_checkpoints: bool = False
+    """Whether checkpoints stay after the model is saved."""
+    seed: int = 0
+    """Of the order of the data, and of the adapter's first weights."""
+    trainer: dict[str, Any] = {}
+    """Any other setting of Hugging Face's `TrainingArguments`, by its name there."""
+
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _lora(cls, value: Any) -> Any:
+        return LoraSettings() if value is True else None if value is False else value
+
+    @field_validator("model", "tokenizer", "reference_model", mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return value if value is None else os.fspath(value)
+
+    def bound_loss(self) -> Callable[..., Any]:
+        """The loss with its settings fixed.
+
+        Raises:
+            InputError: there is no such loss or setting.
+        """
+        return bind(_loss(self.loss), self.loss_settings, kind="loss")
+
+
+def resolve(*, model: Any, loss: str = "dpo", **settings: Any) -> TrainConfig:
+    """Sort flat settings into run, loss and trainer, and check them all.
+
+    Raises:
+        InputError: a setting is unknown (with the nearest right name), belongs to two, or has a wrong value.
+    """
+    plug = _loss(loss)
+    of_run, of_loss, of_trainer = set(TrainConfig.model_fields), set(settings_of(plug)), training_arguments()
+    run: dict[str, Any] = {"model": model, "loss": loss}
+    for_loss = dict(settings.pop("loss_settings", None) or {})
+    for_trainer = dict(settings.pop("trainer", None) or {})
+    for name, value in settings.items():
+        if name in of_loss and name in of_run | of_trainer:
+            other = "the run" if name in of_run else "the trainer"
+            raise InputError(
+                f"{name!r} is a setting of the loss {loss!r} and of {other}; "
+                f"say loss_settings={{{name!r}: ...}}" + ("" if name in of_run else f" or trainer={{{name!r}: ...}}")
+            )
+        if name in of_run:
+            run[name] = value
+        elif name in of_loss:
+            _once(name, for_loss, "loss_settings")[name] = value
+        elif name in of_trainer or name in OWNED:
+            _once(name, for_trainer, "trainer")[name] = value
+        else:
+            raise InputError(f"train has no setting {name!r}{nearest(name, of_run | of_loss | of_trainer)}")
+    _check_trainer(for_trainer, of_trainer)
+    bound = bind(plug, for_loss, kind="loss")
+    resolved = {name: bound.keywords[name] for name in settings_of(plug)}  # type: ignore[attr-defined]
+    try:
+        config = TrainConfig(**run, loss_settings=resolved, trainer=DEFAULTS | for_trainer)
+    except ValidationError as error:
+        raise InputError(f"train: {plain(error)}") from error
+    return _consistent(config, plug)
+
+
+def training_arguments() -> set[str]:
+    """Names of `TrainingArguments` that may be set here."""
+    transformers = need("transformers", extra="train")
+    return {field.name for field in fields(transformers.TrainingArguments) if field.init} - set(OWNED)
+
+
+def _loss(name: str) -> Callable[..., Any]:
+    need("torch", extra="train")
+    from pairwright.losses import LOSSES
+
+    return find(LOSSES, name, kind="loss")
+
+
+def _once(name: str, inside: dict[str, Any], where: str) -> dict[str, Any]:
+    if name in inside:
+        raise InputError(f"{name!r} is given twice, by itself and in {where}; leave one out")
+    return inside
+
+
+def _check_trainer(given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse names that `TrainingArguments` does not have, or that are decided here."""
+    for name in given:
+        if name in OWNED:
+            raise InputError(f"trainer setting {name!r} is decided by pairwright; use {OWNED[name]}")
+        if name not in known:
+            raise InputError(f"trainer has no setting {name!r}{nearest(name, known)}")
+
+
+def _consistent(config: TrainConfig, plug: Callable[..., Any]) -> TrainConfig:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        InputError: they do.
+    """
+    from pairwright.losses import needs, sft
+
+    wants = "ref" in needs(plug)
+    if config.examples == "responses" and plug is not sft:
+        raise InputError(f"loss {config.loss!r} compares two answers; examples='responses' is for 'sft' alone")
+    if wants and config.reference == "none":
+        raise InputError(f"loss {config.loss!r} needs a reference; set reference to 'frozen' or 'columns'")
+    if not wants and config.reference in ("frozen", "columns"):
+        raise InputError(f"loss {config.loss!r} uses no reference; leave reference out")
+    if config.reference_model is not None and (not wants or config.reference == "columns"):
+        raise InputError("reference_model is given but no frozen reference is used; leave it out")
+    return config

@@ -1,0 +1,351 @@
+"""The verb `train`: data and settings in, a model directory out; killed and called again, it goes on.
+
+OUTPUT/model/          the model, its tokenizer, its card, `generation_goal.json` where it takes goals
+OUTPUT/adapter/        the LoRA adapter, where there is one (`model/` has it merged in)
+OUTPUT/metrics.jsonl   one line for each logged step
+OUTPUT/checkpoints/    while it runs; removed at the end unless `keep_checkpoints`
+OUTPUT/training.json   settings as resolved, versions, what was dropped, digests; written last
+"""
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pairwright.errors import InputError, need
+from pairwright.goals import GoalFormat
+from pairwright.logprobs.columns import placement_for
+from pairwright.logprobs.models import open_config, open_model, open_tokenizer
+from pairwright.logprobs.tokenise import Limits
+from pairwright.preferences import Preferences
+from pairwright.runs import digest, versions, write_beside, write_json
+from pairwright.train.cards import model_card
+from pairwright.train.config import TrainConfig, resolve
+from pairwright.train.data import Examples, answer_examples, has_reference_columns, pair_examples
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback, TrainingArguments
+
+    from pairwright.train.reference import Reference
+    from pairwright.train.trainer import PairTrainer
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Where a training run left its results. As a path it is its model directory.
+
+    Attributes:
+        directory: of the run.
+        model: the model directory, for `from_pretrained` or `generate`.
+        metrics: the metrics file.
+        config: the settings as resolved.
+        examples: pairs or answers trained on.
+        dropped: those that were not, by reason.
+    """
+
+    directory: Path
+    model: Path
+    metrics: Path
+    config: TrainConfig
+    examples: int
+    dropped: dict[str, int]
+
+    def __fspath__(self) -> str:
+        """The model directory."""
+        return str(self.model)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start: everything decided, nothing written.
+
+    Attributes:
+        config: the settings as resolved.
+        examples: the data as tokens.
+        tokenizer: of the model.
+        limits: lengths in tokens.
+        reference: `none`, `frozen`, `adapter_off` or `columns`.
+        goal: how goals are said, with the placement decided; None where there are none.
+        mark: digest of everything that decides the weights.
+    """
+
+    config: TrainConfig
+    examples: Examples
+    tokenizer: Any
+    limits: Limits
+    reference: str
+    goal: GoalFormat | None
+    mark: str
+
+
+def train(
+    prefs: Preferences, *, model: str | Path, loss: str = "dpo", output: str | Path | None = None, **settings: Any
+) -> TrainedModel:
+    """Train a model on preferences.
+
+    A run that was killed goes on from its last whole checkpoint when it is called again with the same data and
+    settings; on a CPU it ends with the same weights and metrics as one that was never killed.
+
+    Args:
+        prefs: the data, as it came from `pair`, `select` or `relabel`.
+        model: the model to start from: a `save_pretrained` directory, a hub name or a `TrainedModel`.
+        loss: a loss of `pairwright list losses`, or `module:function`.
+        output: directory of the run; `runs/train-<loss>-<digest>` when not given.
+        settings: fields of `TrainConfig`, settings of the loss, names of Hugging Face's `TrainingArguments`.
+
+    Raises:
+        InputError: a setting is unknown, data or model do not fit, or `output` holds another run's checkpoints.
+        PairwrightError: the loss stopped being a number.
+    """
+    prepared = prepare(prefs, resolve(model=model, loss=loss, **settings))
+    short = loss.rsplit(":", 1)[-1]
+    return fit(prefs, prepared, Path(output) if output else Path("runs") / f"train-{short}-{prepared.mark[:8]}")
+
+
+def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
+    """Decide everything about a run: tokens, limits, reference, placement of goals. Nothing is written.
+
+    Raises:
+        InputError: data, model and settings do not fit each other.
+    """
+    from pairwright.losses import needs
+
+    tokenizer = open_tokenizer(config.tokenizer or config.model)
+    limits = Limits.of(open_config(config.model), config.max_length, config.max_prompt_length)
+    reference = _reference_kind(prefs, config)
+    if config.examples == "responses":
+        examples = answer_examples(prefs, tokenizer, split=config.split, limits=limits, truncate=config.truncate)
+        goal = None
+    else:
+        examples = pair_examples(
+            prefs,
+            tokenizer,
+            split=config.split,
+            limits=limits,
+            truncate=config.truncate,
+            reference=config.reference_name if reference == "columns" else None,
+            scores="score" in needs(config.bound_loss()),
+        )
+        goal = _goal(prefs, tokenizer)
+    places = [place for place in (config.model, config.reference_model) if place and Path(place).is_dir()]
+    facts = {
+        "config": config.model_dump(mode="json"),
+        "data": examples.digest(),
+        "models": [digest(place) for place in places],
+    }
+    mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return Prepared(config, examples, tokenizer, limits, reference, goal, mark)
+
+
+def fit(
+    prefs: Preferences, prepared: Prepared, output: Path, *, callbacks: "Sequence[TrainerCallback]" = ()
+) -> TrainedModel:
+    """Run a prepared training, or go on with it, and write its results.
+
+    Args:
+        prefs: the data, for its lineage.
+        prepared: by `prepare`.
+        output: directory of the run.
+        callbacks: of transformers, besides ours.
+    """
+    from pairwright.train.callbacks import MetricsFile, Progress
+
+    config, metrics = prepared.config, output / "metrics.jsonl"
+    checkpoint = _last_checkpoint(output / "checkpoints", prepared.mark)
+    watchers = [MetricsFile(metrics), Progress(), *callbacks]
+    trainer = make_trainer(prepared, output / "checkpoints", callbacks=watchers)
+    if checkpoint is not None:
+        trainer.go_on_from(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    done = TrainedModel(
+        output, output / "model", metrics, config, len(prepared.examples.rows), prepared.examples.dropped
+    )
+    if trainer.state.global_step >= trainer.state.max_steps and trainer.args.should_save:
+        _save(trainer, prefs, prepared, done)
+    return done
+
+
+def make_trainer(
+    prepared: Prepared, checkpoints: Path, *, callbacks: "Sequence[TrainerCallback]" = ()
+) -> "PairTrainer":
+    """The trainer of a prepared run: model, adapter and reference opened, nothing trained yet."""
+    transformers = need("transformers", extra="train")
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+    from pairwright.train.trainer import PairTrainer
+
+    config = prepared.config
+    args = _arguments(config, checkpoints)
+    transformers.set_seed(config.seed)
+    policy = _policy(config)
+    trainer = PairTrainer(
+        policy,
+        args,
+        prepared.examples.rows,
+        config.bound_loss(),
+        reference=_reference(prepared, policy),
+        mark=prepared.mark,
+        callbacks=callbacks,
+    )
+    for watcher in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(watcher)
+    return trainer
+
+
+def _arguments(config: TrainConfig, checkpoints: Path) -> "TrainingArguments":
+    torch: Any = need("torch", extra="train")
+    transformers = need("transformers", extra="train")
+    own = {"output_dir": str(checkpoints), "seed": config.seed, "data_seed": config.seed, "disable_tqdm": True}
+    own |= {"remove_unused_columns": False, "dataloader_pin_memory": torch.cuda.is_available()}
+    try:
+        args = transformers.TrainingArguments(**(own | config.trainer))
+    except (TypeError, ValueError, ImportError) as error:
+        raise InputError(f"trainer settings: {str(error).strip().splitlines()[0]}") from error
+    # One process is one device. Several devices are several processes: accelerate launch.
+    args._n_gpu = min(args.n_gpu, 1)
+    return args  # type: ignore[no-any-return]
+
+
+def _policy(config: TrainConfig) -> Any:
+    policy: Any = open_model(config.model, dtype=config.dtype)
+    if config.disable_dropout:
+        disable_dropout(policy)
+    if config.lora is None:
+        return policy
+    peft = need("peft", extra="train")
+    targets = config.lora.target_modules
+    adapter = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora.r,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+    )
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5 for a name that it calls deprecated; no user can do anything about it.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        return peft.get_peft_model(policy, adapter)
+
+
+def disable_dropout(model: Any) -> None:
+    """Switch a model's dropout off, in its layers and in the attention that reads a rate from its module."""
+    torch: Any = need("torch", extra="train")
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
+def _reference_kind(prefs: Preferences, config: TrainConfig) -> str:
+    """Which of the four references a run has; `auto` is decided here."""
+    from pairwright.losses import needs
+
+    wanted = config.reference
+    if wanted == "auto":
+        if "ref" not in needs(config.bound_loss()):
+            return "none"
+        there = config.reference_model is None and has_reference_columns(prefs, config.reference_name)
+        wanted = "columns" if there else "frozen"
+    if wanted == "frozen" and config.lora is not None and config.reference_model is None:
+        return "adapter_off"
+    return wanted
+
+
+def _reference(prepared: Prepared, policy: Any) -> "Reference":
+    from pairwright.train import reference
+
+    if prepared.reference == "frozen":
+        config = prepared.config
+        # Opened again, not copied: after a checkpoint was loaded the policy is no longer the model at the start.
+        model = open_model(config.reference_model or config.model, dtype=config.dtype)
+        reference.check_vocabulary(policy, model)
+        return reference.frozen(model)
+    ways: dict[str, Reference] = {
+        "none": reference.none,
+        "columns": reference.columns,
+        "adapter_off": reference.adapter_off,
+    }
+    return ways[prepared.reference]
+
+
+def _goal(prefs: Preferences, tokenizer: Any) -> GoalFormat | None:
+    form = prefs.goal_format
+    return None if form is None else form.model_copy(update={"placement": placement_for(form, tokenizer)})
+
+
+def _last_checkpoint(folder: Path, mark: str) -> Path | None:
+    """The newest whole checkpoint of this run; a half-written one is removed.
+
+    Raises:
+        InputError: the checkpoints belong to another run.
+    """
+    from pairwright.train.trainer import MARK
+
+    whole: dict[int, Path] = {}
+    for path in folder.glob("checkpoint-*"):
+        try:
+            said = json.loads((path / MARK).read_text(encoding="utf-8"))
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            shutil.rmtree(path)
+            continue
+        if said["run"] != mark:
+            raise InputError(
+                f"{folder} holds checkpoints of a run with other data or settings; "
+                "choose another output, or remove that directory to start over"
+            )
+        whole[int(said["step"])] = path
+    return whole[max(whole)] if whole else None
+
+
+def _save(trainer: "PairTrainer", prefs: Preferences, prepared: Prepared, done: TrainedModel) -> None:
+    """Write the model, then `training.json`, then remove the checkpoints."""
+    config: TrainConfig = prepared.config
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    if config.lora is not None:
+        with write_beside(done.directory / "adapter") as temporary:
+            model.save_pretrained(temporary)
+        model = model.merge_and_unload()
+    model.config.use_cache = True  # the trainer switches it off; whoever generates wants it
+    lines = [json.loads(line) for line in done.metrics.read_text(encoding="utf-8").splitlines()]
+    card = model_card(
+        config,
+        lineage=prefs.lineage,
+        examples=done.examples,
+        dropped=done.dropped,
+        reference=prepared.reference.replace("_", " "),
+        goal=prepared.goal,
+        last=lines[-1] if lines else {},
+    )
+    with write_beside(done.model) as temporary:
+        model.save_pretrained(temporary)
+        prepared.tokenizer.save_pretrained(temporary)
+        if prepared.goal is not None:
+            (temporary / "generation_goal.json").write_text(prepared.goal.model_dump_json(indent=2) + "\n", "utf-8")
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+    write_json(done.directory / "training.json", _record(prefs, prepared, done, steps=trainer.state.global_step))
+    if not config.keep_checkpoints:
+        shutil.rmtree(done.directory / "checkpoints", ignore_errors=True)
+
+
+def _record(prefs: Preferences, prepared: Prepared, done: TrainedModel, *, steps: int) -> Mapping[str, Any]:
+    lineage = [step.model_dump(mode="json") for step in prefs.lineage]
+    return {
+        "config": prepared.config.model_dump(mode="json"),
+        "limits": prepared.limits._asdict(),
+        "reference": prepared.reference,
+        "goal": None if prepared.goal is None else prepared.goal.model_dump(mode="json"),
+        "examples": done.examples,
+        "dropped": done.dropped,
+        "notes": list(prepared.examples.notes),
+        "steps": steps,
+        "data": prepared.examples.digest(),
+        "lineage": hashlib.sha256(json.dumps(lineage, sort_keys=True).encode()).hexdigest(),
+        "run": prepared.mark,
+        "versions": versions(),
+    }

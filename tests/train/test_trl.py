@@ -1,0 +1,83 @@
+"""Our trainer beside TRL's on the same pairs, in the same order."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from pairwright.train import train
+
+STEPS = 6
+
+
+def theirs(model: Path, rows: list[dict[str, Any]], output: Path, **settings: Any) -> list[dict[str, float]]:
+    import datasets
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    args = DPOConfig(
+        output_dir=str(output),
+        per_device_train_batch_size=4,
+        learning_rate=1e-3,
+        max_steps=STEPS,
+        logging_steps=1,
+        seed=0,
+        data_seed=0,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        save_strategy="no",
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        max_length=128,
+        train_sampling_strategy="sequential",
+        **settings,
+    )
+    trainer = DPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model),
+        args=args,
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=AutoTokenizer.from_pretrained(model),
+    )
+    trainer.train()
+    return [row for row in trainer.state.log_history if "loss" in row]
+
+
+@pytest.mark.parametrize(
+    ("loss", "ours", "trl"),
+    [
+        ("dpo", {"beta": 0.2}, {"beta": 0.2}),
+        ("ipo_mean", {"beta": 0.2}, {"beta": 0.2, "loss_type": ["ipo"]}),
+    ],
+)
+@pytest.mark.filterwarnings("default")  # TRL and datasets warn of what is theirs
+def test_losses_and_metrics_are_those_of_trl(loss: str, ours: Any, trl: Any, tmp_path: Path) -> None:
+    model = tiny.model(tmp_path / "model", template=tiny.WITH_SYSTEM)
+    prefs = tiny.preferences(4 * STEPS)
+    rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in prefs.rows()]
+    expected = theirs(model, rows, tmp_path / "trl", **trl)
+    run = train(
+        prefs,
+        model=model,
+        loss=loss,
+        output=tmp_path / "ours",
+        per_device_train_batch_size=4,
+        learning_rate=1e-3,
+        max_steps=STEPS,
+        logging_steps=1,
+        max_length=128,
+        train_sampling_strategy="sequential",
+        **ours,
+    )
+    found = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert len(found) == len(expected) == STEPS
+    for mine, other in zip(found, expected, strict=True):
+        for name in ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"):
+            if loss == "dpo" or name == "loss":
+                assert mine[name] == pytest.approx(other[name], abs=1e-4, rel=1e-4), (mine["step"], name)
+        assert mine["logps/chosen"] == pytest.approx(other["logps/chosen"], rel=1e-4)
+        assert mine["logps/rejected"] == pytest.approx(other["logps/rejected"], rel=1e-4)
+        assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=2e-3)
+    assert found[-1]["loss"] < found[0]["loss"]
