@@ -1,13 +1,12 @@
 """Checks for prompts that occur more than once: in one split, or on both sides of a split."""
 
-import math
 from collections.abc import Iterator
 from typing import Annotated
 
 import polars as pl
 from pydantic import Field
 
-from pairwright.audit.facts import Facts, normalised, text_of
+from pairwright.audit.facts import Facts, folded, text_of
 from pairwright.audit.finding import Finding, finding
 from pairwright.preferences import Preferences
 
@@ -15,10 +14,11 @@ Data = Preferences | Facts
 
 # A letter of a script that puts no space between words is a word by itself.
 WORD = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}]|[\p{L}\p{N}]+"
-WORDS = 512
-"""A prompt is compared by its first so many words."""
-INDEX_ROWS = 20_000_000
-"""Above so many shingles of held-out prompts, an even sample of shingles is compared (by their hash)."""
+ASCII_WORD = r"(?-u:[a-z0-9]+)"
+CHARACTERS = 4000
+"""A prompt is compared by its first so many characters."""
+SKETCH = 64, 8
+"""Of a prompt with more than 64 sequences, only every eighth (by its hash) is looked up to find candidates."""
 BATCH = 50_000
 
 
@@ -98,9 +98,9 @@ def near_duplicate_across_splits(
 
     Nearly: the Jaccard similarity of their sets of three-word sequences is at least `similarity`. Sequences that stand
     in more than `common` held-out prompts are boilerplate and do not count. The training split is `train`, or the
-    largest where there is no `train`. Prompts of fewer than three words are only found by `split_leakage`. The work
-    grows with the number of words, not of pairs of prompts; of very large held-out splits a sample of the sequences is
-    compared.
+    largest where there is no `train`. Prompts of fewer than three words are only found by `split_leakage`. Candidates
+    share a looked-up sequence (see `SKETCH`) and are then compared in full, so the work grows with the number of
+    words, not of pairs of prompts.
 
     Source: Broder (1997), On the resemblance and containment of documents, section 2 (shingles and resemblance).
     """
@@ -153,43 +153,53 @@ def _held_and_base(facts: Facts) -> tuple[pl.Series, pl.Series]:
 
 def _near(facts: Facts, held: pl.Series, base: pl.Series, similarity: float, common: int) -> pl.DataFrame:
     """The nearest training prompt of each held-out prompt that has one: columns of `_NEAR`."""
-    index = pl.concat([batch for batch in _shingles(facts, held, every=1)])
-    every = max(1, math.ceil(len(index) / INDEX_ROWS))
-    index = index.filter(pl.col("shingle") % every == 0)
+    index = pl.concat(_shingles(facts, held))
     boiler = index.group_by("shingle").len().filter(pl.col("len") > common).select("shingle")
     index = index.join(boiler, on="shingle", how="anti").rename({"row": "held"})
     sizes = index.group_by("held").len("held_size")
-    found = []
-    for batch in _shingles(facts, base, every=every):
-        kept = batch.join(boiler, on="shingle", how="anti")
+    lookup = _sketch(index, "held")
+    found = [pl.DataFrame(schema=_NEAR)]
+    for batch in _shingles(facts, base):
+        candidates = _sketch(batch, "row").join(lookup, on="shingle").select("row", "held").unique()
+        kept = batch.join(candidates, on="row", how="semi").join(boiler, on="shingle", how="anti")
         own = kept.group_by("row").len("size")
         shared = kept.join(index, on="shingle").group_by("row", "held").len("shared")
-        scored = (
-            shared.join(own, on="row")
-            .join(sizes, on="held")
-            .with_columns(similarity=pl.col("shared") / (pl.col("size") + pl.col("held_size") - pl.col("shared")))
-        )
-        found.append(
-            scored.filter(pl.col("similarity") >= similarity).select("held", base="row", similarity="similarity")
-        )
-    return (
-        pl.concat(found).sort("similarity", "base", descending=[True, False]).unique("held", keep="first").sort("held")
-    )
+        union = pl.col("size").cast(pl.Int64) + pl.col("held_size") - pl.col("shared")
+        scored = shared.join(own, on="row").join(sizes, on="held").with_columns(similarity=pl.col("shared") / union)
+        close = scored.filter(pl.col("similarity") >= similarity)
+        found.append(close.select("held", pl.col("row").alias("base"), "similarity"))
+    nearest = pl.concat(found).sort("similarity", "base", descending=[True, False])
+    return nearest.unique("held", keep="first", maintain_order=True).sort("held")
 
 
-def _shingles(facts: Facts, rows: pl.Series, *, every: int) -> Iterator[pl.DataFrame]:
+def _sketch(shingles: pl.DataFrame, key: str) -> pl.DataFrame:
+    """The sequences by which a prompt is looked up: all of a short one, an even sample of a long one's."""
+    short, every = SKETCH
+    return shingles.filter((pl.len().over(key) <= short) | (pl.col("shingle") % every == 0))
+
+
+def _shingles(facts: Facts, rows: pl.Series) -> Iterator[pl.DataFrame]:
     """Distinct hashes of three neighbouring words of the given prompts: `row`, `shingle`, batch by batch."""
     wanted = pl.DataFrame({"row": rows.cast(pl.UInt32)})
     start = 0
     for batch in facts.prefs.prompts.select("prompt").collect_batches(chunk_size=BATCH, maintain_order=True):
-        numbered = batch.with_row_index("row", offset=start).join(wanted, on="row", how="semi")
+        numbered = batch.with_row_index("row", offset=start).join(wanted, on="row", how="semi", maintain_order="left")
         start += len(batch)
-        words = normalised(text_of("prompt")).str.extract_all(WORD).list.head(WORDS)
-        long = numbered.select("row", word=words).explode("word").drop_nulls()
-        one, two, three = (pl.col("word").hash(seed=seed) for seed in (1, 2, 3))
-        hashed = long.select("row", ahead=pl.col("row").shift(-2), shingle=one ^ two.shift(-1) ^ three.shift(-2))
-        whole = hashed.filter(pl.col("row") == pl.col("ahead")).select("row", "shingle")
-        yield whole.filter(pl.col("shingle") % every == 0).unique()
+        long = numbered.select("row", word=_words("prompt")).explode("word").drop_nulls()
+        # A sixteenth of the hash range each, so that the weighted sum of three stays below 2^64.
+        word = pl.col("word").hash() // 16
+        hashed = long.select(
+            "row", ahead=pl.col("row").shift(-2), shingle=word + 3 * word.shift(-1) + 9 * word.shift(-2)
+        )
+        yield hashed.filter(pl.col("row") == pl.col("ahead")).select("row", "shingle").unique()
+
+
+def _words(messages: str) -> pl.Expr:
+    """The words of a conversation, folded."""
+    text = folded(text_of(messages)).str.head(CHARACTERS)
+    wide = text.str.len_bytes() != text.str.len_chars()
+    others = pl.when(wide).then(text).str.extract_all(WORD)
+    return pl.when(wide).then(others).otherwise(pl.when(~wide).then(text).str.extract_all(ASCII_WORD))
 
 
 def _repeated(rows: pl.Series, height: int) -> pl.Series:
