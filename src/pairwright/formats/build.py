@@ -23,6 +23,7 @@ import orjson
 import polars as pl
 
 from pairwright.chat import Message
+from pairwright.formats.clean import Clean
 from pairwright.formats.record import Record
 from pairwright.preferences import MESSAGES, PAIR_COLUMNS, PROMPT_COLUMNS, RESPONSE_COLUMNS
 
@@ -77,6 +78,14 @@ class _Table:
             cells.append(value)
         self.size += 1
 
+    def extend(self, size: int, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add many rows by their columns."""
+        for name, new in columns.items():
+            cells = self.cells.setdefault(name, [])
+            cells.extend([None] * (self.size - len(cells)))
+            cells.extend(new)
+        self.size += size
+
     def series(self) -> list[pl.Series]:
         """The columns, each of one simple type; anything nested or mixed is a string of JSON."""
         found = []
@@ -103,6 +112,11 @@ class _Turns:
             self.roles.append(message["role"])
             self.contents.append(message["content"])
         self.sizes.append(len(conversation))
+
+    def extend(self, conversations: Sequence[Sequence[Message]]) -> None:
+        self.roles += [message["role"] for conversation in conversations for message in conversation]
+        self.contents += [message["content"] for conversation in conversations for message in conversation]
+        self.sizes += map(len, conversations)
 
     def series(self, name: str) -> pl.Series:
         """The conversations as a list column."""
@@ -184,6 +198,47 @@ class Builder:
         if self._pending >= self._size:
             self._flush()
 
+    def add_clean(self, batch: Clean) -> None:
+        """Take many comparisons at once."""
+        size = len(batch.prompts)
+        identities = [prompt_identity(prompt) for prompt in batch.prompts]
+        self._ids += identities
+        self._asked.extend(batch.prompts)
+        split = {} if _all_null(batch.splits) else {"split": batch.splits}
+        self._about.extend(size, split)
+        self._of += _interleaved(identities, identities)
+        self._said.extend(_interleaved(batch.chosen, batch.rejected))
+        self._models += _interleaved(*batch.models)
+        self._marks += _interleaved(*batch.scores)
+        self._scores.extend(2 * size, {})
+        self._beside.extend(2 * size, {})
+        first = range(self._answers, self._answers + 2 * size, 2)
+        extras = {name: cells for name, cells in batch.extras.items() if not _all_null(cells)}
+        same = extras.get("prompt_id")
+        if same is not None:
+            other = [None if one == own else one for one, own in zip(same, identities, strict=True)]
+            extras = {name: cells for name, cells in extras.items() if name != "prompt_id"}
+            extras |= {} if _all_null(other) else {"prompt_id": other}
+        self._compared.extend(
+            size,
+            {
+                "prompt_id": identities,
+                "chosen_row": first,
+                "rejected_row": range(first.start + 1, first.stop + 1, 2),
+                "goal": [None] * size,
+                "weight": [1.0] * size,
+                "split": [one or "train" for one in batch.splits],
+                "preference": [None] * size,
+                **{_free(name): cells for name, cells in extras.items() if name in _TAKEN},
+                **{name: cells for name, cells in extras.items() if name not in _TAKEN},
+            },
+        )
+        self._answers += 2 * size
+        self.records += size
+        self._pending += size
+        if self._pending >= self._size:
+            self._flush()
+
     def finish(self) -> Built:
         """The frames of all records so far; the builder is spent."""
         self._flush()
@@ -222,9 +277,9 @@ class Builder:
         return Built(frames[0], frames[1], frames[2], notes, self._room)
 
     def _flush(self) -> None:
-        if not self._pending:
+        if not self._pending and self._chunks:
             return
-        prompts = pl.DataFrame([pl.Series("prompt_id", self._ids), self._asked.series("prompt")])
+        prompts = pl.DataFrame([pl.Series("prompt_id", self._ids, dtype=pl.String), self._asked.series("prompt")])
         prompts = _widened(prompts, self._about, PROMPT_COLUMNS)
         responses = pl.DataFrame(
             [
@@ -295,6 +350,15 @@ def prompt_identity(prompt: Sequence[Message]) -> str:
     """`chat.prompt_id`, by a faster writer of the same bytes."""
     turns = [[message["role"], message["content"]] for message in prompt]
     return hashlib.sha256(orjson.dumps(turns)).digest()[:16].hex()
+
+
+def _interleaved(one: Sequence[Any], other: Sequence[Any]) -> list[Any]:
+    """One of the first, one of the second, and so on."""
+    return [cell for both in zip(one, other, strict=True) for cell in both]
+
+
+def _all_null(cells: Sequence[Any]) -> bool:
+    return cells.count(None) == len(cells)
 
 
 def kind_of(cells: Sequence[Any]) -> pl.DataType | None:

@@ -59,7 +59,7 @@ class Batch:
     def raw(self, index: int) -> str:
         """A row as it goes into the rejects file."""
         if self.raws is not None:
-            return self.raws[index].decode("utf-8", "replace")
+            return _shown(self.raws[index])
         return json.dumps(self.rows[index], ensure_ascii=False, default=str)
 
 
@@ -166,16 +166,14 @@ def _lines_of_objects(head: bytes) -> bool:
 
 def _lines(head: bytes, stream: IO[bytes]) -> Iterator[Batch]:
     r"""JSON lines, in batches of about `BLOCK` bytes; only `\n` ends a line."""
-    number, tail, block = 0, b"", head
-    while block:
-        *whole, tail = (tail + block).split(b"\n")
-        for start in range(0, len(whole), ROWS):
-            part = whole[start : start + ROWS]
+    number = 0
+    lines = io.BytesIO(head + stream.readline()).readlines()
+    while lines:
+        for start in range(0, len(lines), ROWS):
+            part = lines[start : start + ROWS]
             yield _parsed(part, number)
             number += len(part)
-        block = stream.read(BLOCK)
-    if tail:
-        yield _parsed([tail], number)
+        lines = stream.readlines(BLOCK)
 
 
 def _parsed(lines: list[bytes], before: int) -> Batch:
@@ -193,15 +191,20 @@ def _parsed(lines: list[bytes], before: int) -> Batch:
             row, trouble, notes = _parse(line)
             batch.notes.update(notes)
             if row is None:
-                batch.rejects.append(Reject(number, trouble[0], trouble[1], line.decode("utf-8", "replace")))
+                batch.rejects.append(Reject(number, trouble[0], trouble[1], _shown(line)))
                 continue
         if type(row) is not dict:
-            batch.rejects.append(Reject(number, "not_an_object", "the line is JSON, but no object", line.decode()))
+            batch.rejects.append(Reject(number, "not_an_object", "the line is JSON, but no object", _shown(line)))
             continue
         rows.append(row)
         numbers.append(number)
         raws.append(line)
     return batch
+
+
+def _shown(line: bytes) -> str:
+    """A line as it goes into the rejects file, without its end."""
+    return line.removesuffix(b"\n").decode("utf-8", "replace")
 
 
 def _parse(line: bytes) -> tuple[dict[str, Any] | None, tuple[str, str], list[str]]:

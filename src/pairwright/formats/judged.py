@@ -1,8 +1,19 @@
 """One answer in a row and what a judge said of it: AlpacaEval outputs, MT-bench judgments, rubric ratings."""
 
 from pairwright.chat import Message, assistant, user
-from pairwright.formats.mapping import Columns, mapped
-from pairwright.formats.record import Answer, Format, Record, Row, Unreadable, number, optional_text, rest, text
+from pairwright.formats.mapping import mapped
+from pairwright.formats.record import (
+    Answer,
+    Columns,
+    Format,
+    Record,
+    Row,
+    Unreadable,
+    number,
+    optional_text,
+    rest,
+    text,
+)
 from pairwright.formats.sides import prompt_of, response_of
 
 

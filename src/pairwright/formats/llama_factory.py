@@ -12,8 +12,8 @@ from typing import Any
 
 from pairwright.chat import Message
 from pairwright.errors import InputError
-from pairwright.formats.mapping import Columns, answer_record, pair_record
-from pairwright.formats.record import Format, Record, Row, Unreadable, messages, rest
+from pairwright.formats.mapping import answer_record, pair_record
+from pairwright.formats.record import Columns, Format, Record, Row, Unreadable, messages, rest
 from pairwright.formats.sides import answered, split
 
 SOURCE = "hiyouga/LLaMA-Factory, data/README.md"

@@ -5,13 +5,14 @@ Most published sources say the same things under other names. `Columns` is that 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
 from pairwright.errors import InputError
 from pairwright.formats.record import (
     Answer,
+    Columns,
     Pair,
     Record,
     Row,
@@ -43,27 +44,6 @@ MODEL_NAMES: tuple[tuple[str, str], ...] = (
     ("chosen_model", "rejected_model"),
     ("chosen-model", "rejected-model"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Which column of a source says what; None is: the source does not say it."""
-
-    prompt: str | None = None
-    chosen: str | None = None
-    rejected: str | None = None
-    score_chosen: str | None = None
-    score_rejected: str | None = None
-    model_chosen: str | None = None
-    model_rejected: str | None = None
-    response: str | None = None
-    score: str | None = None
-    model: str | None = None
-    split: str | None = None
-    system: str | None = None
-    reference: str | None = None
-    preference: str | None = None
-    label: str | None = None
 
 
 def columns_of(names: Mapping[str, str], found: frozenset[str]) -> Columns:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from pairwright.formats.hh import fits as dialogues
-from pairwright.formats.mapping import Columns, mapped
-from pairwright.formats.record import Answer, Format, Pair, Record, Row, Unreadable, number, rest
+from pairwright.formats.mapping import mapped
+from pairwright.formats.record import Answer, Columns, Format, Pair, Record, Row, Unreadable, number, rest
 from pairwright.formats.sides import prompt_of, response_of
 from pairwright.formats.trl import first_of
 
@@ -14,6 +14,7 @@ ARGILLA = Format(
     source="argilla/ultrafeedback-binarized-preferences-cleaned",
     columns=("prompt", "chosen", "rejected", "chosen-rating", "rejected-rating"),
     rows=mapped(Columns(prompt="prompt", chosen="chosen", rejected="rejected")),
+    clean=Columns(prompt="prompt", chosen="chosen", rejected="rejected"),
     notes=("score is the source's rating",),
 )
 ARGILLA_AVERAGE = Format(
@@ -38,6 +39,7 @@ DISTILABEL = Format(
     source="distilabel, the steps FormatChatGenerationDPO and FormatTextGenerationDPO",
     columns=("prompt", "chosen", "rejected", "chosen_rating", "rejected_rating"),
     rows=mapped(Columns(prompt="prompt", chosen="chosen", rejected="rejected")),
+    clean=Columns(prompt="prompt", chosen="chosen", rejected="rejected"),
     notes=("score is the source's rating",),
 )
 OPENRLHF = Format(
@@ -46,6 +48,7 @@ OPENRLHF = Format(
     source="OpenRLHF/preference_dataset_mixture2_and_safe_pku",
     columns=("chosen", "rejected", "chosen_score", "rejected_score"),
     rows=mapped(Columns(chosen="chosen", rejected="rejected")),
+    clean=Columns(chosen="chosen", rejected="rejected"),
     fits=lambda rows: first_of(rows, "prompt") is None,
 )
 NEMO_ALIGNER = Format(
@@ -68,6 +71,7 @@ HH_RLHF = Format(
     source="Anthropic/hh-rlhf",
     columns=("chosen", "rejected"),
     rows=mapped(Columns(chosen="chosen", rejected="rejected")),
+    clean=Columns(chosen="chosen", rejected="rejected"),
     fits=lambda rows: first_of(rows, "prompt") is None and dialogues(rows),
 )
 
@@ -82,6 +86,7 @@ SKYWORK = Format(
     source="Skywork/Skywork-Reward-Preference-80K-v0.2",
     columns=("chosen", "rejected", "source"),
     rows=mapped(Columns(chosen="chosen", rejected="rejected")),
+    clean=Columns(chosen="chosen", rejected="rejected"),
     fits=_skywork,
 )
 

@@ -72,6 +72,27 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which column of a source says what; None is: the source does not say it."""
+
+    prompt: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    score_chosen: str | None = None
+    score_rejected: str | None = None
+    model_chosen: str | None = None
+    model_rejected: str | None = None
+    response: str | None = None
+    score: str | None = None
+    model: str | None = None
+    split: str | None = None
+    system: str | None = None
+    reference: str | None = None
+    preference: str | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Format:
     """One shape that preference data comes in."""
 
@@ -87,6 +108,8 @@ class Format:
     """Looks at the first rows where the columns alone do not decide."""
     notes: tuple[str, ...] = ()
     """Sentences for the lineage of everything read in this format, above all what `score` is."""
+    clean: Columns | None = None
+    """The same columns as `rows` reads, where rows that are alike may be read many at a time (`clean.pairs`)."""
 
     def detect(self, columns: frozenset[str], rows: Sequence[Row]) -> bool:
         """Whether a source with these columns and first rows has this shape."""

@@ -6,8 +6,8 @@ Source: TRL, docs/source/dataset_formats.md; HuggingFaceH4/ultrafeedback_binariz
 from collections.abc import Sequence
 from typing import Any
 
-from pairwright.formats.mapping import Columns, answer_record, mapped
-from pairwright.formats.record import Format, Record, Row, Unreadable, messages
+from pairwright.formats.mapping import answer_record, mapped
+from pairwright.formats.record import Columns, Format, Record, Row, Unreadable, messages
 from pairwright.formats.sides import answered
 
 TRL = "TRL docs/source/dataset_formats.md"
@@ -62,6 +62,7 @@ ULTRAFEEDBACK_BINARIZED = Format(
     source="HuggingFaceH4/ultrafeedback_binarized",
     columns=("prompt", "chosen", "rejected"),
     rows=mapped(Columns(prompt="prompt", chosen="chosen", rejected="rejected")),
+    clean=Columns(prompt="prompt", chosen="chosen", rejected="rejected"),
     fits=_whole_conversations,
 )
 PREFERENCE = Format(
@@ -70,6 +71,7 @@ PREFERENCE = Format(
     source=TRL,
     columns=("prompt", "chosen", "rejected"),
     rows=mapped(Columns(prompt="prompt", chosen="chosen", rejected="rejected")),
+    clean=Columns(prompt="prompt", chosen="chosen", rejected="rejected"),
     fits=_is_text,
 )
 IMPLICIT = Format(
@@ -78,6 +80,7 @@ IMPLICIT = Format(
     source=TRL,
     columns=("chosen", "rejected"),
     rows=mapped(Columns(chosen="chosen", rejected="rejected")),
+    clean=Columns(chosen="chosen", rejected="rejected"),
 )
 UNPAIRED = Format(
     name="unpaired",
