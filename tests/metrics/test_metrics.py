@@ -226,7 +226,7 @@ def test_a_model_beside_itself_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["implicit_margin", "alignment_potential", "signed_potential"])
 def test_where_the_margin_comes_from_must_be_said_once(name: str) -> None:
     prefs = made({**FOUR, "own": [1.0, 2.0, 3.0, 4.0]}, score=[1.0, 3.0, 4.0, 3.0], logp_mine=[-1.0] * 4)
-    with pytest.raises(InputError, match="comes from one place.*there are logp_mine"):
+    with pytest.raises(InputError, match=r"comes from one place.*there are logp_mine"):
         values(prefs, name)
     with pytest.raises(InputError, match="comes from one place"):
         values(prefs, name, policy="mine", margin="own")
@@ -234,7 +234,7 @@ def test_where_the_margin_comes_from_must_be_said_once(name: str) -> None:
         values(prefs, name, margin="own", reference="mine")
     with pytest.raises(InputError, match="no column 'len_mine'"):
         values(prefs, name, policy="mine")
-    with pytest.raises(InputError, match="no column 'logp_mina'.*did you mean 'logp_mine'"):
+    with pytest.raises(InputError, match=r"no column 'logp_mina'.*did you mean 'logp_mine'"):
         values(prefs, name, policy="mina", reference="mine")
     with pytest.raises(InputError, match="no number column 'owm'; did you mean 'own'"):
         values(prefs, name, margin="owm")

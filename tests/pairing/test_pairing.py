@@ -1,5 +1,6 @@
 """Which answers are compared, by hand."""
 
+import itertools
 import math
 import random as stdlib_random
 from collections.abc import Sequence
@@ -150,7 +151,7 @@ def test_rules_agree_with_a_loop(scores: list[Scores], rule: str) -> None:
         if rule == "every":
             expected += [(i, j) for i, a in known for j, b in known if a > b]
         elif rule == "adjacent":
-            expected += [(i, j) for (i, a), (j, b) in zip(ordered, ordered[1:], strict=False) if a > b]
+            expected += [(i, j) for (i, a), (j, b) in itertools.pairwise(ordered) if a > b]
         elif known and ordered[0][1] > ordered[-1][1]:
             lowest = [i for i, score in known if score == ordered[-1][1]]
             lower = [i for i, score in known if score < ordered[0][1]]

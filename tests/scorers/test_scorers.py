@@ -1,0 +1,136 @@
+"""The scorer contract, and implicit rewards from columns."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pairwright.errors import InputError
+from pairwright.preferences import Preferences
+from pairwright.relabel import relabel
+from pairwright.scorers import Sample, Score, implicit, score
+
+MINE = """
+from pairwright.scorers import Score
+seen = []
+def length(samples, *, per: float = 1.0):
+    seen.extend(samples)
+    return [Score(len(s.answer) / per) if s.answer else Score(None, "empty answer") for s in samples]
+def matches(samples):
+    return [Score(float(s.answer == s.extras["reference"])) for s in samples]
+def lost(samples):
+    return []
+def infinite(samples):
+    return [Score(float("inf")) for s in samples]
+"""
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = ModuleType("mine_scorers")
+    exec(MINE, module.__dict__)
+    monkeypatch.setitem(sys.modules, "mine_scorers", module)
+    return module
+
+
+@pytest.fixture
+def prefs() -> Preferences:
+    prompts = pl.DataFrame(
+        {
+            "prompt_id": ["a", "b"],
+            "prompt": [[{"role": "user", "content": "Q1"}], [{"role": "user", "content": "Q2"}]],
+            "reference": ["four", "no"],
+        }
+    )
+    texts = ["four", "fi", "", "no"]
+    answers = pl.DataFrame(
+        {
+            "prompt_id": ["a", "a", "b", "b"],
+            "response": [[{"role": "assistant", "content": text}] for text in texts],
+            "score": [9.0, 2.0, 5.0, None],
+            "logp_m": [-10.0, -12.0, -3.0, None],
+            "logp_ref": [-11.0, -11.0, -5.0, -1.0],
+        }
+    )
+    pairs = pl.DataFrame({"prompt_id": ["a"], "chosen_id": [0], "rejected_id": [1]})
+    return Preferences.of(prompts, answers, pairs)
+
+
+def test_a_scorer_of_ones_own(prefs: Preferences, mine: ModuleType) -> None:
+    before = prefs.digest()
+    result = score(prefs, "mine_scorers:length", into="score_length", per="2")
+    got = result.responses.collect()
+    assert got["score_length"].to_list() == [2.0, 1.0, None, 1.0]
+    assert got["score"].to_list() == [9.0, 2.0, 5.0, None]
+    step = result.lineage[-1]
+    assert step.settings == {
+        "scorer": "mine_scorers:length",
+        "into": "score_length",
+        "unscored": {"empty answer": 1},
+        "per": 2.0,
+    }
+    assert step.notes == ("1 answers stay unscored: empty answer.",)
+    assert prefs.digest() == before
+
+
+def test_a_sample_has_prompt_answer_extras_and_numbers(prefs: Preferences, mine: ModuleType) -> None:
+    score(prefs, "mine_scorers:length", into="score_length")
+    first = mine.seen[0]
+    assert list(first.prompt) == [{"role": "user", "content": "Q1"}]
+    assert list(first.response) == [{"role": "assistant", "content": "four"}]
+    assert first.extras == {"reference": "four"}
+    assert first.numbers == {"score": 9.0, "logp_m": -10.0, "logp_ref": -11.0}
+    got = score(prefs, "mine_scorers:matches").responses.collect()["score"].to_list()
+    assert got == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_replaced_scores_are_said(prefs: Preferences, mine: ModuleType) -> None:
+    step = score(prefs, "mine_scorers:matches").lineage[-1]
+    assert "The 3 numbers that were in score are replaced." in step.notes
+
+
+def test_implicit_reward_is_beta_times_the_log_ratio(prefs: Preferences) -> None:
+    result = score(prefs, "implicit", policy="m", reference="ref", beta=0.5)
+    # 0.5 * (-10 + 11), 0.5 * (-12 + 11), 0.5 * (-3 + 5), unknown.
+    assert result.responses.collect()["score"].to_list() == [0.5, -0.5, 1.0, None]
+    assert result.lineage[-1].settings["unscored"] == {"no_logp": 1}
+
+
+def test_implicit_scores_can_be_relabelled(prefs: Preferences) -> None:
+    result = relabel(score(prefs, "implicit", policy="m", reference="ref"), source_range="percentiles")
+    assert result.pairs.collect()["goal"].to_list() == [1.0, -1.0]
+    asked = [row["prompt"][0]["content"] for row in result.rows()]
+    assert "Overall score: 10." in asked[0]
+    assert "Overall score: 1." in asked[1]
+
+
+def test_implicit_is_a_plain_function() -> None:
+    sample = Sample([], [], numbers={"logp_m": -1.0, "logp_ref": -3.0})
+    assert implicit([sample], policy="m", reference="logp_ref", beta=2) == [Score(4.0)]
+    assert implicit([], policy="m", reference="ref") == []
+
+
+@pytest.mark.parametrize(
+    ("scorer", "settings", "says"),
+    [
+        ("implicitt", {}, "did you mean 'implicit'"),
+        ("implicit", {"policy": "m"}, "reference: Field required"),
+        ("implicit", {"policy": "n", "reference": "ref"}, "no column 'logp_n'"),
+        ("implicit", {"policy": "m", "reference": "reff"}, "did you mean 'logp_ref'"),
+        ("mine_scorers:lost", {}, "gave 0 scores for 4 answers"),
+        ("mine_scorers:length", {"into": "quality"}, "'score' or 'score_<name>', not 'quality'"),
+    ],
+)
+def test_bad_requests_are_sentences(
+    prefs: Preferences, mine: ModuleType, scorer: str, settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        score(prefs, scorer, **settings)
+
+
+def test_a_score_that_is_no_number_stays_unscored(prefs: Preferences, mine: ModuleType) -> None:
+    result = score(prefs, "mine_scorers:infinite")
+    assert result.responses.collect()["score"].null_count() == 4
+    assert result.lineage[-1].settings["unscored"] == {"non_finite_score": 4}
