@@ -142,9 +142,8 @@ def spaceless(text: pl.Expr) -> pl.Expr:
     return pl.coalesce(pl.when(wide).then(plain).str.replace_all(r"\s+", ""), plain)
 
 
-def _flags(messages: str) -> list[pl.Expr]:
-    text = text_of(messages)
-    return [text.str.contains(pattern).alias(name) for name, pattern in FLAGS.items()]
+def _flags() -> list[pl.Expr]:
+    return [pl.col("_text").str.contains(pattern).alias(name) for name, pattern in FLAGS.items()]
 
 
 def _same_role(messages: str) -> pl.Expr:
@@ -161,32 +160,33 @@ def _role(messages: str, which: Literal["first", "last"]) -> pl.Expr:
 
 def _prompts(frame: pl.LazyFrame) -> pl.LazyFrame:
     kept = ["split"] if frame.collect_schema().get("split") == pl.String else []
-    return frame.select(
-        "prompt_id",
-        *kept,
-        spaceless(folded(text_of("prompt"))).hash().alias("norm"),
-        _same_role("prompt"),
-        _role("prompt", "last"),
-        *_flags("prompt"),
+    # The joined text is a column of its own first: in one step, every expression would join it again.
+    texts = frame.select(
+        "prompt_id", *kept, _same_role("prompt"), _role("prompt", "last"), text_of("prompt").alias("_text")
     )
+    norm = spaceless(folded(pl.col("_text"))).hash().alias("norm")
+    return texts.with_columns(norm, *_flags()).drop("_text")
 
 
 def _responses(frame: pl.LazyFrame) -> pl.LazyFrame:
     schema = frame.collect_schema()
     scores = [name for name, kind in schema.items() if name.startswith("score_") and kind.is_numeric()]
-    text = text_of("response")
-    return frame.select(
+    texts = frame.select(
         "response_id",
         "prompt_id",
         "score",
         *(pl.col(name).cast(pl.Float64) for name in scores),
+        _same_role("response"),
+        _role("response", "first"),
+        text_of("response").alias("_text"),
+    )
+    text = pl.col("_text")
+    return texts.with_columns(
         text.hash().alias("text"),
         text.str.len_chars().alias("chars"),
         (text.str.strip_chars() == "").alias("empty"),
-        _same_role("response"),
-        _role("response", "first"),
-        *_flags("response"),
-    )
+        *_flags(),
+    ).drop("_text")
 
 
 def _pairs(frame: pl.LazyFrame) -> pl.LazyFrame:

@@ -18,7 +18,7 @@ ASCII_WORD = r"(?-u:[a-z0-9]+)"
 CHARACTERS = 4000
 """A prompt is compared by its first so many characters."""
 SKETCH = 64, 8
-"""Of a prompt with more than 64 sequences, only every eighth (by its hash) is looked up to find candidates."""
+"""Of a prompt with more than 64 words, only every eighth (by its hash) is looked up to find candidates."""
 BATCH = 50_000
 
 
@@ -153,15 +153,16 @@ def _held_and_base(facts: Facts) -> tuple[pl.Series, pl.Series]:
 
 def _near(facts: Facts, held: pl.Series, base: pl.Series, similarity: float, common: int) -> pl.DataFrame:
     """The nearest training prompt of each held-out prompt that has one: columns of `_NEAR`."""
-    index = pl.concat(_shingles(facts, held))
+    index = pl.concat(_shingles(facts, held)).unique()
+    lookup = _sketch(index).select("shingle", held="row")
     boiler = index.group_by("shingle").len().filter(pl.col("len") > common).select("shingle")
-    index = index.join(boiler, on="shingle", how="anti").rename({"row": "held"})
+    lookup = lookup.join(boiler, on="shingle", how="anti")
+    index = index.join(boiler, on="shingle", how="anti").select("shingle", held="row")
     sizes = index.group_by("held").len("held_size")
-    lookup = _sketch(index, "held")
     found = [pl.DataFrame(schema=_NEAR)]
     for batch in _shingles(facts, base):
-        candidates = _sketch(batch, "row").join(lookup, on="shingle").select("row", "held").unique()
-        kept = batch.join(candidates, on="row", how="semi").join(boiler, on="shingle", how="anti")
+        candidates = _sketch(batch).join(lookup, on="shingle", how="semi").select("row").unique()
+        kept = batch.join(candidates, on="row", how="semi").unique().join(boiler, on="shingle", how="anti")
         own = kept.group_by("row").len("size")
         shared = kept.join(index, on="shingle").group_by("row", "held").len("shared")
         union = pl.col("size").cast(pl.Int64) + pl.col("held_size") - pl.col("shared")
@@ -172,26 +173,26 @@ def _near(facts: Facts, held: pl.Series, base: pl.Series, similarity: float, com
     return nearest.unique("held", keep="first", maintain_order=True).sort("held")
 
 
-def _sketch(shingles: pl.DataFrame, key: str) -> pl.DataFrame:
+def _sketch(shingles: pl.DataFrame) -> pl.DataFrame:
     """The sequences by which a prompt is looked up: all of a short one, an even sample of a long one's."""
     short, every = SKETCH
-    return shingles.filter((pl.len().over(key) <= short) | (pl.col("shingle") % every == 0))
+    return shingles.filter((pl.col("words") <= short) | (pl.col("shingle") % every == 0))
 
 
 def _shingles(facts: Facts, rows: pl.Series) -> Iterator[pl.DataFrame]:
-    """Distinct hashes of three neighbouring words of the given prompts: `row`, `shingle`, batch by batch."""
+    """Hashes of three neighbouring words of the given prompts: `row`, `words` (of the prompt), `shingle`."""
     wanted = pl.DataFrame({"row": rows.cast(pl.UInt32)})
     start = 0
     for batch in facts.prefs.prompts.select("prompt").collect_batches(chunk_size=BATCH, maintain_order=True):
         numbered = batch.with_row_index("row", offset=start).join(wanted, on="row", how="semi", maintain_order="left")
         start += len(batch)
-        long = numbered.select("row", word=_words("prompt")).explode("word").drop_nulls()
+        listed = numbered.select("row", word=_words("prompt")).with_columns(words=pl.col("word").list.len())
+        long = listed.explode("word").drop_nulls()
         # A sixteenth of the hash range each, so that the weighted sum of three stays below 2^64.
         word = pl.col("word").hash() // 16
-        hashed = long.select(
-            "row", ahead=pl.col("row").shift(-2), shingle=word + 3 * word.shift(-1) + 9 * word.shift(-2)
-        )
-        yield hashed.filter(pl.col("row") == pl.col("ahead")).select("row", "shingle").unique()
+        shingle = word + 3 * word.shift(-1) + 9 * word.shift(-2)
+        hashed = long.select("row", "words", ahead=pl.col("row").shift(-2), shingle=shingle)
+        yield hashed.filter(pl.col("row") == pl.col("ahead")).drop("ahead")
 
 
 def _words(messages: str) -> pl.Expr:
