@@ -9,7 +9,7 @@ that is not finite is refused: what is unscored has to be left out, and counted,
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -130,6 +130,55 @@ def paired_difference(
     means = np.array([gaps[random.integers(0, n, n)].mean() for _ in range(draws)])
     low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(value, float(low), float(high), n)
+
+
+def grouped_bootstrap(
+    statistic: Callable[[NDArray[np.intp]], Sequence[float]],
+    groups: Sequence[object],
+    *,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> list[Interval]:
+    """Estimates from rows that come in groups, with percentile bootstrap intervals over the groups.
+
+    Answers to one prompt are alike, so it is the prompts that are drawn again, each with all its rows. `n` is the
+    number of groups: that many cases are independent. A draw in which a statistic is not defined (NaN) is left out of
+    its interval.
+
+    Source: Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8 (cluster sampling).
+
+    Args:
+        statistic: gives its numbers for rows, by row numbers (a row may come several times).
+        groups: the group of each row, `[rows]`; equal labels are one group.
+        confidence: of the intervals.
+        draws: bootstrap samples.
+        seed: of the draws.
+
+    Returns:
+        An `Interval` for each number that `statistic` gives; its value is that of all rows.
+    """
+    _z(confidence)
+    numbered = {label: i for i, label in enumerate(dict.fromkeys(groups))}
+    labels = np.array([numbered[label] for label in groups], dtype=np.intp)
+    n = len(numbered)
+    values = statistic(np.arange(len(labels), dtype=np.intp))
+    if n < 2:
+        return [Interval(float(value), math.nan, math.nan, n) for value in values]
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    random = np.random.default_rng(seed)
+    drawn = np.array(
+        [statistic(np.concatenate([members[i] for i in random.integers(0, n, n)])) for _ in range(draws)],
+        dtype=np.float64,
+    )
+    found = []
+    for value, column in zip(values, drawn.T, strict=True):
+        defined = column[~np.isnan(column)]
+        ends = [math.nan, math.nan]
+        if len(defined) and not math.isnan(value):
+            ends = np.quantile(defined, [0.5 - confidence / 2, 0.5 + confidence / 2]).tolist()
+        found.append(Interval(float(value), ends[0], ends[1], n))
+    return found
 
 
 def spearman(x: Numbers, y: Numbers, *, confidence: float = 0.95) -> Interval:

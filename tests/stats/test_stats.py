@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from pairwright.errors import InputError
-from pairwright.stats import Interval, log_odds, mean_interval, paired_difference, spearman, wilson
+from pairwright.stats import Interval, grouped_bootstrap, log_odds, mean_interval, paired_difference, spearman, wilson
 
 
 def is_nothing(interval: Interval) -> bool:
@@ -149,3 +149,44 @@ class TestSpearman:
         assert math.isnan(spearman([1, 2, 3], [1, 3, 2]).low)
         with pytest.raises(InputError, match="2 and 3"):
             spearman([1, 2], [1, 2, 3])
+
+
+class TestGroupedBootstrap:
+    def test_groups_of_one_row_agree_with_the_plain_bootstrap_of_scipy(self) -> None:
+        values = np.random.default_rng(1).normal(size=40)
+        (ours,) = grouped_bootstrap(lambda rows: [values[rows].mean()], range(40), draws=4000)
+        theirs = scipy.stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=2)
+        low, high = theirs.confidence_interval
+        assert (ours.value, ours.n) == (pytest.approx(values.mean()), 40)
+        assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.03)
+
+    def test_rows_that_repeat_within_their_group_say_nothing_new(self) -> None:
+        values = np.random.default_rng(3).normal(size=30)
+        once = grouped_bootstrap(lambda rows: [values[rows].mean()], range(30))
+        fivefold = np.repeat(values, 5)
+        again = grouped_bootstrap(lambda rows: [fivefold[rows].mean()], np.repeat(range(30), 5).tolist())
+        assert [again[0].low, again[0].high, again[0].n] == pytest.approx([once[0].low, once[0].high, 30])
+
+    def test_the_order_of_rows_and_the_spelling_of_labels_do_not_matter_and_seeds_do(self) -> None:
+        values = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+        numbers = grouped_bootstrap(lambda rows: [values[rows].sum()], [0, 0, 1, 1, 2, 2])
+        words = grouped_bootstrap(lambda rows: [values[rows].sum()], ["x", "x", "b", "b", "a", "a"])
+        assert numbers == words
+        mixed = values[[0, 2, 4, 1, 3, 5]]
+        assert numbers == grouped_bootstrap(lambda rows: [mixed[rows].sum()], [0, 1, 2, 0, 1, 2])
+        many = np.random.default_rng(0).normal(size=50)
+        one, other = (grouped_bootstrap(lambda rows: [many[rows].mean()], range(50), seed=seed) for seed in (1, 2))
+        assert one != other
+
+    def test_several_numbers_come_from_the_same_draws(self) -> None:
+        values = np.random.default_rng(5).normal(size=20)
+        plus, minus = grouped_bootstrap(lambda rows: [values[rows].mean(), -values[rows].mean()], range(20))
+        assert (plus.low, plus.high) == pytest.approx((-minus.high, -minus.low))
+
+    def test_one_group_has_no_interval_and_undefined_draws_are_left_out(self) -> None:
+        (alone,) = grouped_bootstrap(lambda rows: [float(len(rows))], ["a", "a"])
+        assert (alone.value, alone.n) == (2.0, 1)
+        assert math.isnan(alone.low)
+        assert math.isnan(alone.high)
+        (partly,) = grouped_bootstrap(lambda rows: [1.0 if 0 in rows else math.nan], range(3))
+        assert (partly.low, partly.high) == (1.0, 1.0)

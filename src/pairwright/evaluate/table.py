@@ -1,0 +1,10 @@
+"""EVALUATIONS: what can be measured."""
+
+from collections.abc import Callable
+
+from pairwright.evaluate.compare import compare
+from pairwright.evaluate.control import control
+from pairwright.evaluate.pairs import pairs
+from pairwright.evaluate.result import Result
+
+EVALUATIONS: dict[str, Callable[..., Result]] = {"pairs": pairs, "control": control, "compare": compare}
