@@ -94,6 +94,14 @@ class TestNear:
         assert leaks.near_duplicate_across_splits(data, similarity=25 / 31).count == 1
         assert leaks.near_duplicate_across_splits(data, similarity=25 / 31 + 1e-9).count == 0
 
+    @pytest.mark.parametrize("length", [10, 300])
+    def test_short_and_long_prompts_are_all_found(self, made: Made, length: int) -> None:
+        base = [sentence(i, length) for i in range(60)]
+        held = [f"{text.rsplit(' ', 1)[0]} changed" for text in base]
+        data = made([(p, "a", "b") for p in base + held], split=["train"] * 60 + ["test"] * 60)
+        # Ten words with the last one changed: 7 sequences in common of 9.
+        assert leaks.near_duplicate_across_splits(data, similarity=7 / 9).rows == tuple(range(60, 120))
+
     def test_equal_prompts_are_leakage_and_not_near(self, made: Made) -> None:
         data = made([(sentence(1), "a", "b"), (sentence(1).upper(), "a", "b")], split=["train", "test"])
         assert leaks.near_duplicate_across_splits(data).count == 0
