@@ -26,7 +26,7 @@ def the_same(one, other):
     assert one == other
     for name in ("prompts", "responses", "pairs"):
         mine, theirs = getattr(one, name).collect_schema(), getattr(other, name).collect_schema()
-        assert list(mine.items()) == list(theirs.items())
+        assert dict(mine) == dict(theirs)
     assert one.lineage == other.lineage
 
 
@@ -82,6 +82,15 @@ further = st.fixed_dictionaries(
         "topic": st.sampled_from(["t", 1, 2.5, None, ["n"], True]),
     },
 )
+plain = st.fixed_dictionaries(
+    {"n": st.sampled_from([1, 2.5, None, "x"]), "prompt_id": st.sampled_from(["x", None])},
+    optional={"score_chosen": st.integers(0, 2), "score_rejected": st.integers(0, 2), "split": st.just("test")},
+)
+orderly = st.builds(
+    lambda sides, more: {"prompt": sides[0][0]["content"], "chosen": sides[0], "rejected": sides[1], **more},
+    alike,
+    plain,
+)
 rows = st.builds(
     lambda sides, more: {"chosen": sides[0], "rejected": sides[1], **more},
     st.one_of(alike, alike, st.tuples(words, words), st.tuples(cells, cells)),
@@ -90,7 +99,7 @@ rows = st.builds(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(rows, min_size=1, max_size=4), st.booleans())
+@given(st.one_of(st.lists(rows, min_size=1, max_size=4), st.lists(orderly, min_size=1, max_size=4)), st.booleans())
 def test_both_roads_agree_on_any_rows(found, same_keys):
     if same_keys:
         found = [{name: row.get(name) for name in found[0]} for row in found]

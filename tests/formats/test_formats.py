@@ -294,6 +294,13 @@ def test_helpsteer_neighbours_are_answers_to_one_prompt():
     assert any("score is helpfulness" in note for note in prefs.lineage[0].notes)
 
 
+def test_helpsteer2_turns_of_one_text_become_messages():
+    words = "Q?\n<extra_id_1>Assistant\ngood\n<extra_id_1>User\nMore?\n<extra_id_1>Assistant\n"
+    row = {"prompt": words, "response": "yes", "helpfulness": 3, "correctness": 4}
+    turns = read([row]).prompts.collect()["prompt"][0]
+    assert [(t["role"], t["content"]) for t in turns] == [("user", "Q?"), ("assistant", "good"), ("user", "More?")]
+
+
 def test_helpsteer3_tie_gives_no_pair_and_is_counted():
     prefs = read([{"context": [U], "response1": "a", "response2": "b", "overall_preference": 0, "domain": "code"}])
     assert prefs.counts() == (1, 2, 0)

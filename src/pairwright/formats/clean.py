@@ -108,12 +108,17 @@ def _conversations(
         head, end = one[:-1], other[-1:]
         if head != other[:-1] or not _plain(end) or not one[-1]["role"] == end[0]["role"] == "assistant":
             return None
-        if asked is not None and not (type(asked[row]) is str and any(turn["content"] == asked[row] for turn in head)):
+        if asked is not None and not _says(head, asked[row]):
             return None
         prompts.append(head)
         left.append(one[-1:])
         right.append(end)
     return prompts, left, right
+
+
+def _says(head: list[Message], asked: Any) -> bool:
+    """Whether a conversation opens with a question and has a turn that is this text."""
+    return type(asked) is str and head[0]["role"] != "assistant" and any(turn["content"] == asked for turn in head)
 
 
 def _plain(conversation: list[Any]) -> bool:

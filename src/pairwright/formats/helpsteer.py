@@ -3,6 +3,7 @@
 Source: nvidia/HelpSteer, nvidia/HelpSteer2, nvidia/HelpSteer3.
 """
 
+from pairwright.chat import Message
 from pairwright.formats.record import (
     Answer,
     Format,
@@ -33,12 +34,12 @@ def _rated_record(row: Row) -> Record:
     return Record(prompt, (answer,), split=optional_text(row.get("split")), notes=notes)
 
 
-def _prompt(words: str, notes: list[str]):  # type: ignore[no-untyped-def]
+def _prompt(words: str, notes: list[str]) -> list[Message]:
     """HelpSteer2's turns are parted by `<extra_id_1>User` and `<extra_id_1>Assistant`."""
     parts = words.split("<extra_id_1>")
     if len(parts) == 1:
         return prompt_of(words, notes)
-    found = [{"role": "user", "content": parts[0].removesuffix("\n")}]
+    found: list[Message] = [{"role": "user", "content": parts[0].removesuffix("\n")}]
     for part in parts[1:]:
         role, _, said = part.partition("\n")
         found.append({"role": role.strip().lower(), "content": said.removesuffix("\n")})
