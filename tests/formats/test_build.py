@@ -120,7 +120,7 @@ def some_records(seed, count):
         yield Record(prompt, answers, [Pair(0, 2)] * (i % 2), pair_extras={"n": i})
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 7))
 def test_batches_and_files_beyond_the_bound_give_the_same_preferences(seed, batch):
     expected, _ = built(some_records(seed, 30))

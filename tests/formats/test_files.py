@@ -227,6 +227,8 @@ def test_frames_lists_and_datasets_hold_the_same_rows(tmp_path):
     assert read(tmp_path / "a.parquet") == expected
     with pytest.raises(InputError, match="a int cannot be read"):
         read(3)
+    with pytest.raises(InputError, match="is a text and no path"):
+        read(LINE * 2)
 
 
 def test_datasets_directories_and_dicts_give_their_splits(tmp_path):

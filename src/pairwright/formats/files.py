@@ -79,8 +79,11 @@ def of_path(path: Path) -> Source:
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}{_sibling(path)}")
-    with path.open("rb") as file:
-        head = file.read(8)
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}); check its permissions") from error
     if not head:
         raise InputError(f"{path} is empty; write it again or get it again")
     if head.startswith(b"PAR1"):

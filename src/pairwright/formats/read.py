@@ -26,6 +26,7 @@ from pairwright.runs import write_beside
 
 FIRST_ROWS = 200
 """How many rows are looked at to find the format."""
+_LONGEST_PATH = 1000
 
 
 def read(
@@ -64,6 +65,8 @@ def read(
     """
     if isinstance(source, Preferences):
         return source
+    if isinstance(source, str) and ("\n" in source or len(source) > _LONGEST_PATH):
+        raise InputError(f"{source[:40]!r}... is a text and no path; give a path, a frame, a dataset or a list of rows")
     if format and columns:
         raise InputError("give either format or columns, not both")
     if limit is not None and limit < 1:
