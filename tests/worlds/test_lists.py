@@ -114,12 +114,12 @@ def test_rated_text_states_the_gold_score_in_other_words():
         rows = prefs.prompts.join(prefs.responses, on="prompt_id").collect()
         pairs = []
         for row in rows.iter_rows(named=True):
-            words = " ".join(message["content"] for message in row["prompt"])
-            pairs.append(([w for w in words.replace(".", " ").split() if w.isdigit()], row["score"]))
+            words = "\n".join(message["content"] for message in row["prompt"])
+            pairs.append((words, row["score"]))
         return pairs
 
-    rated = stated(text(prompts=200, rated=1.0))
-    assert all(numbers == [str(int(score))] for numbers, score in rated)
-    assert all(numbers == [] for numbers, _ in stated(text(prompts=200, rated=0.0)))
+    for words, score in stated(text(prompts=200, rated=1.0)):
+        assert any(rating.format(score=int(score)) in words for rating in RATINGS)
+    assert not any(character.isdigit() for words, _ in stated(text(prompts=200, rated=0.0)) for character in words)
     goal = GoalFormat().say(7).lower()
     assert not any(rating.format(score=7).lower() in goal for rating in RATINGS)

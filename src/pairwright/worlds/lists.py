@@ -69,6 +69,12 @@ RATINGS = (
     "A list that was rated {score} on a scale from one to ten.",
     "Quality of the answer: {score} out of ten.",
     "Reviewers agreed on {score} out of ten for what follows.",
+    "On a scale of 1 to 10, where 10 is best, the list has {score}.",
+    "Points from 1 (useless) to 10 (perfect): {score}.",
+    "Grade: {score}.",
+    "The mark for this answer is {score}; the highest mark is 10 and the lowest is 1.",
+    "Somebody counted what is right in it and wrote: overall {score}.",
+    "Rated by the editors, 1-10:\n{score}",
 )
 """How rated text states the score of its answer: other words than those in which pairwright later asks for one."""
 
