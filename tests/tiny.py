@@ -16,12 +16,14 @@ WITH_SYSTEM = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 WITHOUT_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + WITH_SYSTEM
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    + WITH_SYSTEM
 )
 WITHOUT_EOS = WITH_SYSTEM.replace(" + eos_token", "")
 LINE_FEED_AFTER_EOS = WITH_SYSTEM.replace(" + eos_token", " + eos_token + '\n'")
 
-WORDS = "one two three four five six seven eight nine ten red green blue sort add count list word short long".split()
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "red", "green", "blue"]
+WORDS += ["sort", "add", "count", "list", "word", "short", "long"]
 
 
 def tokenizer(template: str = WITH_SYSTEM, *, positions: int = 256) -> Any:

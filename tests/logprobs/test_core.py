@@ -2,9 +2,9 @@ import math
 from types import SimpleNamespace
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from pairwright.logprobs.core import Batch, answer_logps, pair_logps
 
 PROMPTS = [[1, 5, 40, 41, 42, 2, 6], [1, 5, 50, 2, 6]]
@@ -56,7 +56,7 @@ def test_a_uniform_model_gives_minus_length_times_log_vocabulary() -> None:
 
 
 def test_the_first_completion_token_is_predicted_from_the_last_prompt_token() -> None:
-    # After the prompt's 0 the model expects 1: (1/2) * after 1 expects 2, sees 0: (1/6) * after 0 expects 1, sees 1: (1/2)
+    # 0 (the prompt's last) expects 1 and sees it: 1/2; 1 expects 2 and sees 0: 1/6; 0 expects 1 and sees it: 1/2
     found = answer_logps(Favours(), Batch.of([[3, 0]], [[1, 0, 1]], [0]))
     assert found.logp.item() == pytest.approx(math.log(1 / 2 * 1 / 6 * 1 / 2), rel=1e-6)
 

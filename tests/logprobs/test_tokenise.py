@@ -2,8 +2,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import tiny
 
+import tiny
 from pairwright.chat import assistant, system, user
 from pairwright.errors import InputError
 from pairwright.goals import GoalFormat, with_goal

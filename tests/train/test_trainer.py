@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
+import tiny
 from pairwright.errors import InputError, PairwrightError
 from pairwright.logprobs import logprobs
 from pairwright.preferences import Preferences
 from pairwright.train import resolve, train
 from pairwright.train.job import fit, prepare
 
-FAST = {"learning_rate": 0.01, "per_device_train_batch_size": 2, "logging_steps": 1}
+FAST = {"learning_rate": 0.01, "per_device_train_batch_size": 2, "logging_steps": 1, "save_strategy": "no"}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,13 @@ def test_lora_with_the_adapter_off_is_lora_with_a_frozen_copy(model: Path, prefs
 def test_a_batch_of_1_accumulated_8_times_is_a_batch_of_8(pairs: int, model: Path, tmp_path: Path) -> None:
     # 13 pairs leave a last step of 5; the weights differ, so that a mean of means would not do.
     data = tiny.preferences(pairs, weights=[1.0 + i % 3 for i in range(pairs)])
-    shared = {"model": model, "num_train_epochs": 2.0, "learning_rate": 0.005, "logging_steps": 1}
+    shared = {
+        "model": model,
+        "num_train_epochs": 2.0,
+        "learning_rate": 0.005,
+        "logging_steps": 1,
+        "save_strategy": "no",
+    }
     for name, batch, steps in (("small", 1, 8), ("large", 8, 1)):
         train(
             data,
@@ -149,11 +155,12 @@ def test_a_resumed_run_ends_in_the_same_bits_as_an_uninterrupted_one(
     lora: Any, model: Path, prefs: Preferences, tmp_path: Path
 ) -> None:
     # Steps are logged each third and saved each second, so that a checkpoint falls within a window of metrics; it
-    # stops at step 7 of two epochs of 4 steps, and goes on from 6.
+    # stops at step 7 of three epochs of 4 steps, and goes on from 6.
     settings: dict[str, Any] = FAST | {
         "model": model,
         "num_train_epochs": 3.0,
         "logging_steps": 3,
+        "save_strategy": "steps",
         "save_steps": 2,
         "lora": lora,
     }
@@ -169,7 +176,12 @@ def test_a_resumed_run_ends_in_the_same_bits_as_an_uninterrupted_one(
 
 
 def test_a_half_written_checkpoint_is_not_taken(model: Path, prefs: Preferences, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"model": model, "num_train_epochs": 2.0, "save_steps": 2, **FAST}
+    settings: dict[str, Any] = FAST | {
+        "model": model,
+        "num_train_epochs": 2.0,
+        "save_strategy": "steps",
+        "save_steps": 2,
+    }
     train(prefs, output=tmp_path / "whole", **settings)
     stopped_run(prefs, tmp_path / "parts", after=5, **settings)
     folder = tmp_path / "parts/checkpoints"
@@ -181,10 +193,44 @@ def test_a_half_written_checkpoint_is_not_taken(model: Path, prefs: Preferences,
     assert same_bits(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_a_run_that_was_killed_between_its_last_step_and_its_model_writes_the_model(
+    model: Path, prefs: Preferences, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = FAST | {"model": model, "save_strategy": "steps", "save_steps": 2}
+    train(prefs, output=tmp_path / "whole", keep_checkpoints=True, **settings)
+    shutil.copytree(tmp_path / "whole/checkpoints", tmp_path / "parts/checkpoints")
+    moved = shutil.copytree(model, tmp_path / "elsewhere")
+    train(prefs, output=tmp_path / "parts", keep_checkpoints=True, **settings | {"model": moved})
+    assert same_bits(tmp_path / "whole", tmp_path / "parts")
+    assert (tmp_path / "whole/metrics.jsonl").read_text() == (tmp_path / "parts/metrics.jsonl").read_text()
+
+
+def test_the_model_directory_opens_and_has_a_card(model: Path, prefs: Preferences, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run = train(prefs, model=model, output=tmp_path, max_steps=1, **FAST)
+    opened = AutoModelForCausalLM.from_pretrained(run)
+    assert opened.config.use_cache
+    assert AutoTokenizer.from_pretrained(run).chat_template == tiny.WITH_SYSTEM
+    card = (run.model / "README.md").read_text()
+    assert "base_model: llama" in card
+    assert "| beta | 0.1 |" in card
+    assert str(model) not in card
+    assert not (run.model / "generation_goal.json").exists()
+    record = json.loads((run.directory / "training.json").read_text())
+    assert record["config"]["loss_settings"]["beta"] == 0.1
+    assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
 def test_checkpoints_of_other_settings_are_refused_and_left_alone(
     model: Path, prefs: Preferences, tmp_path: Path
 ) -> None:
-    settings: dict[str, Any] = {"model": model, "num_train_epochs": 2.0, "save_steps": 2, **FAST}
+    settings: dict[str, Any] = FAST | {
+        "model": model,
+        "num_train_epochs": 2.0,
+        "save_strategy": "steps",
+        "save_steps": 2,
+    }
     stopped_run(prefs, tmp_path, after=3, **settings)
     with pytest.raises(InputError, match="other data or settings"):
         train(prefs, output=tmp_path, beta=0.7, **settings)
@@ -195,7 +241,7 @@ def test_checkpoints_of_other_settings_are_refused_and_left_alone(
 def test_a_run_that_is_killed_twice_ends_in_the_same_bits(model: Path, prefs: Preferences, tmp_path: Path) -> None:
     code = (
         "import sys, tiny; from pairwright.train import train\n"
-        "train(tiny.preferences(8), model=sys.argv[1], output=sys.argv[2], num_train_epochs=40.0, save_steps=5, "
+        "train(tiny.preferences(8), model=sys.argv[1], output=sys.argv[2], num_train_epochs=25.0, save_steps=5, "
         "learning_rate=1e-3, per_device_train_batch_size=2, logging_steps=3)"
     )
     root = Path(__file__).parents[1]
@@ -230,7 +276,9 @@ def test_every_loss_goes_down(loss: str, settings: Any, model: Path, prefs: Pref
     run = train(prefs, model=model, loss=loss, output=tmp_path, num_train_epochs=6.0, **FAST, **settings)
     rows = lines(run.directory)
     assert rows[-1]["loss"] < rows[0]["loss"]
-    assert {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen"} <= set(rows[0])
+    assert {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen"} <= set(
+        rows[0]
+    )
     assert set(rows[0]) >= {"logps/rejected", "learning_rate", "grad_norm", "epoch"}
 
 

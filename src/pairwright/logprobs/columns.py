@@ -14,7 +14,7 @@ from pydantic import Field
 from pairwright.chat import Conversation, supports_system
 from pairwright.errors import InputError, PairwrightError, need
 from pairwright.goals import GoalFormat
-from pairwright.logprobs.models import Dtype, device_for_models, open_config, open_model, open_tokenizer
+from pairwright.logprobs.models import Dtype, device_for_models, name_of, open_config, open_model, open_tokenizer
 from pairwright.logprobs.tokenise import Limits, PromptTokens, Tokens, tokenise_answer, tokenise_prompt
 from pairwright.preferences import Preferences, Step
 
@@ -84,7 +84,7 @@ def logprobs(
         PairwrightError: a log-probability is not finite.
     """
     need("torch", extra="train")
-    models = {name or _name_of(model): model}
+    models = {name or name_of(model): model}
     if reference is not None:
         if reference_name in models:
             raise InputError(f"model and reference would both fill logp_{reference_name}; set name or reference_name")
@@ -225,11 +225,3 @@ def _with_columns(
 
 def _step(settings: dict[str, Any], rows: int, notes: tuple[str, ...]) -> Step:
     return Step(name="logprobs", settings=settings, rows_in=rows, rows_out=rows, notes=notes)
-
-
-def _name_of(model: str | Path) -> str:
-    """The last part of a directory or hub name; of `run/02-train/model`, the step's directory."""
-    place = Path(model)
-    if place.is_dir():
-        place = place.resolve()
-    return place.parent.name if place.name == "model" and place.parent.name else place.name

@@ -26,7 +26,7 @@ def open_model(model: str | Path, *, dtype: Dtype = "float32") -> "torch.nn.Modu
     torch: Any = need("torch", extra="train")
     transformers = need("transformers", extra="train")
     try:
-        with _no_bars(transformers):
+        with no_bars():
             found = transformers.AutoModelForCausalLM.from_pretrained(str(model), dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise InputError(_sentence("model", model, error)) from error
@@ -59,6 +59,14 @@ def open_tokenizer(tokenizer: str | Path) -> Any:
         raise InputError(_sentence("tokenizer", tokenizer, error)) from error
 
 
+def name_of(model: str | Path) -> str:
+    """The last part of a directory or hub name; of `run/02-train/model`, the step's directory."""
+    place = Path(model)
+    if place.is_dir():
+        place = place.resolve()
+    return place.parent.name if place.name == "model" and place.parent.name else place.name
+
+
 def device_for_models() -> "torch.device":
     """CUDA where there is one, else the CPU."""
     torch: Any = need("torch", extra="train")
@@ -66,9 +74,9 @@ def device_for_models() -> "torch.device":
 
 
 @contextmanager
-def _no_bars(transformers: Any) -> Iterator[None]:
-    """Without the bar that transformers draws for each opened model; ours say what is going on."""
-    bars = transformers.utils.logging
+def no_bars() -> Iterator[None]:
+    """Without the bars that transformers draws for each model it opens or saves; ours say what is going on."""
+    bars = need("transformers", extra="train").utils.logging
     drawn = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:

@@ -13,7 +13,7 @@ from pairwright.runs import write_text
 
 
 class MetricsFile(TrainerCallback):
-    """`metrics.jsonl`: one JSON object for each logged step, `step` first, in TRL's names.
+    """`metrics.jsonl`: one JSON object for each logged step, `step` first, then TRL's names and ours in order.
 
     It holds nothing that depends on the clock. On the first step of a run, new or resumed, it is written again from
     the log that the checkpoint keeps, so that lines of steps that were lost with a killed process are lost with them.
@@ -93,7 +93,8 @@ def _is_step(logs: dict[str, Any]) -> bool:
 def _line(logs: dict[str, Any], step: int) -> str:
     numbers = {name: value for name, value in logs.items() if name != "step"}
     clean = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in numbers.items()}
-    return json.dumps({"step": step, **clean}, allow_nan=False) + "\n"
+    # Sorted, because the log that a checkpoint keeps is.
+    return json.dumps({"step": step, **dict(sorted(clean.items()))}, allow_nan=False) + "\n"
 
 
 def _clock(seconds: float) -> str:

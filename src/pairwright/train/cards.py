@@ -1,9 +1,11 @@
 """The model card: what a trained model is, in a page."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pairwright.goals import GoalFormat
+from pairwright.logprobs.models import name_of
 from pairwright.preferences import Step
 from pairwright.train.config import TrainConfig
 
@@ -37,17 +39,22 @@ def model_card(
 
 
 def _front(config: TrainConfig) -> str:
-    return f"---\nlibrary_name: transformers\nbase_model: {config.model}\ntags:\n- pairwright\n- {config.loss}\n---"
+    return f"---\nlibrary_name: transformers\nbase_model: {_base(config)}\ntags:\n- pairwright\n- {config.loss}\n---"
+
+
+def _base(config: TrainConfig) -> str:
+    """The hub name, or a directory's own name: where a directory stood is nobody's business."""
+    return name_of(config.model) if Path(config.model).is_dir() else config.model
 
 
 def _title(config: TrainConfig) -> str:
-    return f"{config.model.rstrip('/').rsplit('/', 1)[-1]}, trained with {config.loss}"
+    return f"{name_of(config.model)}, trained with {config.loss}"
 
 
 def _what(config: TrainConfig, examples: int, reference: str) -> str:
     adapter = f" through a LoRA adapter of rank {config.lora.r}, merged in," if config.lora else ""
     return (
-        f"`{config.model}` trained{adapter} on {examples:,} {config.examples} of the split `{config.split}` "
+        f"`{_base(config)}` trained{adapter} on {examples:,} {config.examples} of the split `{config.split}` "
         f"with the loss `{config.loss}` of pairwright. Reference: {reference}."
     )
 
@@ -67,7 +74,8 @@ def _data(lineage: tuple[Step, ...], dropped: Mapping[str, int]) -> str:
 
 
 def _settings(config: TrainConfig) -> str:
-    own = config.model_dump(mode="json", exclude={"model", "loss", "loss_settings", "trainer"})
+    left_out = {"model", "tokenizer", "reference_model", "loss", "loss_settings", "trainer"}
+    own = config.model_dump(mode="json", exclude=left_out)
     rows = {**config.loss_settings, **own, **config.trainer}
     return "## Settings\n\n| setting | value |\n|---|---|\n" + "\n".join(
         f"| {name} | {value} |" for name, value in rows.items()

@@ -8,9 +8,9 @@ refused with the nearest right name, and what belongs to two must be said where 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from pairwright.errors import InputError, need
 from pairwright.logprobs.models import Dtype
@@ -153,6 +153,7 @@ def resolve(*, model: Any, loss: str = "dpo", **settings: Any) -> TrainConfig:
         else:
             raise InputError(f"train has no setting {name!r}{nearest(name, of_run | of_loss | of_trainer)}")
     _check_trainer(for_trainer, of_trainer)
+    for_trainer = {name: _number(name, value) for name, value in for_trainer.items()}
     bound = bind(plug, for_loss, kind="loss")
     resolved = {name: bound.keywords[name] for name in settings_of(plug)}  # type: ignore[attr-defined]
     try:
@@ -188,6 +189,19 @@ def _check_trainer(given: Mapping[str, Any], known: Iterable[str]) -> None:
             raise InputError(f"trainer setting {name!r} is decided by pairwright; use {OWNED[name]}")
         if name not in known:
             raise InputError(f"trainer has no setting {name!r}{nearest(name, known)}")
+
+
+def _number(name: str, value: Any) -> Any:
+    """A trainer setting that came as text though it is a number or a switch: YAML 1.1 reads `1e-6` as text."""
+    if not isinstance(value, str):
+        return value
+    kind = get_type_hints(need("transformers", extra="train").TrainingArguments)[name]
+    if not set(get_args(kind) or (kind,)) <= {int, float, bool, type(None)}:
+        return value
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"trainer setting {name!r}: {plain(error)}") from error
 
 
 def _consistent(config: TrainConfig, plug: Callable[..., Any]) -> TrainConfig:

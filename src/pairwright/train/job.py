@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pairwright.errors import InputError, need
 from pairwright.goals import GoalFormat
 from pairwright.logprobs.columns import placement_for
-from pairwright.logprobs.models import open_config, open_model, open_tokenizer
+from pairwright.logprobs.models import no_bars, open_config, open_model, open_tokenizer
 from pairwright.logprobs.tokenise import Limits
 from pairwright.preferences import Preferences
 from pairwright.runs import digest, versions, write_beside, write_json
@@ -56,6 +56,10 @@ class TrainedModel:
 
     def __fspath__(self) -> str:
         """The model directory."""
+        return str(self.model)
+
+    def __str__(self) -> str:
+        """The model directory: transformers takes the text of whatever it is to open."""
         return str(self.model)
 
 
@@ -131,14 +135,16 @@ def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
             scores="score" in needs(config.bound_loss()),
         )
         goal = _goal(prefs, tokenizer)
-    places = [place for place in (config.model, config.reference_model) if place and Path(place).is_dir()]
-    facts = {
-        "config": config.model_dump(mode="json"),
-        "data": examples.digest(),
-        "models": [digest(place) for place in places],
-    }
-    mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return Prepared(config, examples, tokenizer, limits, reference, goal, mark)
+    return Prepared(config, examples, tokenizer, limits, reference, goal, _mark(config, examples))
+
+
+def _mark(config: TrainConfig, examples: Examples) -> str:
+    """SHA-256 of all that decides the weights: settings, data, and models by content, wherever they stand."""
+    facts = config.model_dump(mode="json") | {"data": examples.digest()}
+    for name in ("model", "tokenizer", "reference_model"):
+        place = facts[name]
+        facts[name] = digest(place) if place and Path(place).is_dir() else place
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def fit(
@@ -160,12 +166,14 @@ def fit(
     trainer = make_trainer(prepared, output / "checkpoints", callbacks=watchers)
     if checkpoint is not None:
         trainer.go_on_from(checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with no_bars():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     done = TrainedModel(
         output, output / "model", metrics, config, len(prepared.examples.rows), prepared.examples.dropped
     )
     if trainer.state.global_step >= trainer.state.max_steps and trainer.args.should_save:
-        _save(trainer, prefs, prepared, done)
+        with no_bars():
+            _save(trainer, prefs, prepared, done)
     return done
 
 

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pairwright.errors import InputError, need
 from pairwright.goals import GoalFormat
+from pairwright.logprobs.models import no_bars
 from pairwright.preferences import Preferences
 from pairwright.runs import write_beside
 
@@ -227,4 +228,5 @@ def _save_llama(core: "Tokenizer", folder: Path, sizes: dict[str, int], *, max_l
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = transformers.LlamaForCausalLM(config)
-    model.save_pretrained(folder)
+    with no_bars():
+        model.save_pretrained(folder)

@@ -1,0 +1,95 @@
+import math
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+import tiny
+from pairwright.errors import InputError
+from pairwright.logprobs import logprobs
+from pairwright.logprobs.columns import batches_by_length
+from pairwright.preferences import Step
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.model(tmp_path_factory.mktemp("models") / "small")
+
+
+def test_each_answer_gets_the_value_of_a_plain_forward_pass(model: Path) -> None:
+    prefs = tiny.preferences(3)
+    out = logprobs(prefs, model=model, batch_tokens=100).responses.collect()
+    reader, network = tiny.tokenizer(), tiny.network("llama", 326).eval()
+    for prompt_id, response, logp, length in out.select("prompt_id", "response", "logp_small", "len_small").iter_rows():
+        prompt = prefs.prompts.filter(pl.col("prompt_id") == prompt_id).collect()["prompt"][0].to_list()
+        head = reader.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+        ids = reader.apply_chat_template([*prompt, *response], return_dict=False)
+        with torch.no_grad():
+            values = torch.log_softmax(network(torch.tensor([ids])).logits[0].double(), -1)
+        expected = sum(float(values[t - 1, ids[t]]) for t in range(len(head), len(ids)))
+        assert logp == pytest.approx(expected, abs=1e-4)
+        assert length == len(ids) - len(head)
+
+
+def test_the_batch_size_changes_nothing_and_the_input_is_untouched(model: Path) -> None:
+    prefs = tiny.preferences(5)
+    before = prefs.digest()
+    columns = [logprobs(prefs, model=model, batch_tokens=n).responses.collect()["logp_small"] for n in (1, 60, 10_000)]
+    for column in columns[1:]:
+        assert column.to_list() == pytest.approx(columns[0].to_list(), abs=2e-5)
+    assert prefs.digest() == before
+    assert "logp_small" not in prefs.responses.collect_schema()
+
+
+def test_answers_that_cannot_be_read_are_null_and_said(model: Path) -> None:
+    prefs = tiny.preferences([("ask", "yes", ""), ("ask b", "x" * 400, "no")])
+    out = logprobs(prefs, model=model, name="m")
+    frame = out.responses.collect()
+    assert frame["logp_m"].is_null().to_list() == [False, True, True, False]
+    assert frame["len_m"].to_list() == [4, None, None, 3]
+    assert not frame["logp_m"].is_nan().any()
+    assert out.lineage[-1].notes == (
+        "1 answers have no logp_m: empty",
+        "1 answers have no logp_m: lost_to_truncation",
+    )
+    assert out.dropped == {}
+
+
+def test_pairs_with_goals_get_the_columns_themselves(model: Path) -> None:
+    prefs = tiny.preferences(2)
+    step = Step(name="relabel", settings={"goal": {"template": "Reach {scores}", "placement": "user"}})
+    data = prefs.then(step, pairs=prefs.pairs.with_columns(goal=pl.Series([8.0, None])))
+    out = logprobs(data, model=model, name="m")
+    assert "logp_m" not in out.responses.collect_schema()
+    plain = logprobs(prefs, model=model, name="m").view("logp_m").collect()
+    asked = out.view("logp_m", "len_m").collect()
+    for side in ("chosen", "rejected"):
+        first, second = asked[f"logp_m_{side}"].to_list()
+        assert second == pytest.approx(plain[f"logp_m_{side}"][1], abs=1e-5)
+        assert abs(first - plain[f"logp_m_{side}"][0]) > 1e-3
+    assert asked["len_m_chosen"].dtype == pl.Int64
+
+
+def test_model_and_reference_in_one_go(model: Path, tmp_path: Path) -> None:
+    other = tiny.model(tmp_path / "other", seed=5)
+    out = logprobs(tiny.preferences(2), model=model, reference=other)
+    alone = logprobs(tiny.preferences(2), model=other, name="ref")
+    frame = out.responses.collect()
+    assert frame["logp_ref"].equals(alone.responses.collect()["logp_ref"])
+    assert not frame["logp_ref"].equals(frame["logp_small"])
+    with pytest.raises(InputError, match="both fill logp_ref"):
+        logprobs(tiny.preferences(2), model=model, name="ref", reference=other)
+
+
+def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot open the tokenizer"):
+        logprobs(tiny.preferences(1), model=tmp_path / "nothing")
+
+
+def test_batches_hold_similar_lengths_within_the_budget() -> None:
+    lengths = [3, 9, 1, 9, 4, 20]
+    groups = list(batches_by_length(lengths, 18))
+    assert groups == [[5], [1, 3], [4, 0, 2]]
+    assert sorted(i for group in groups for i in group) == list(range(6))
+    assert math.prod((lengths[groups[1][0]], 2)) == 18

@@ -1,0 +1,167 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import tiny
+from pairwright.chat import assistant, user
+from pairwright.errors import InputError
+from pairwright.goals import GoalFormat
+from pairwright.logprobs import Limits, logprobs
+from pairwright.preferences import Preferences, Step
+from pairwright.train import train
+from pairwright.train.data import answer_examples, has_reference_columns, pair_examples
+
+WIDE = Limits(200, 100)
+FORM = GoalFormat(template="Score of {scale}: {scores}", placement="auto")
+
+
+def goals(prefs: Preferences, form: GoalFormat = FORM) -> Preferences:
+    """Each pair twice, as `ra` does: asked for 8 as it is, asked for 3 turned round."""
+    pairs = prefs.pairs.collect()
+    turned = pairs.rename({"chosen_id": "rejected_id", "rejected_id": "chosen_id"}).select(pairs.columns)
+    both = pl.concat([pairs.with_columns(goal=pl.lit(8.0)), turned.with_columns(goal=pl.lit(3.0))])
+    step = Step(name="relabel", settings={"goal": form.model_dump(mode="json")})
+    return prefs.then(step, pairs=both)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Any:
+    return tiny.tokenizer()
+
+
+def test_each_dropped_pair_is_counted_once_under_its_first_reason(reader: Any) -> None:
+    rows = [("ask", "yes", "no"), ("ask b", " ", ""), ("ask c", "yes", ""), ("ask d", "same", "same")]
+    rows += [("ask e", "yes", "x" * 300), ("ask f", "x" * 199 + "a", "x" * 199 + "b")]
+    found = pair_examples(tiny.preferences(rows), reader, split="train", limits=WIDE)
+    assert len(found.rows) == 1
+    assert found.dropped == {"empty_chosen": 1, "empty_rejected": 1, "equal_text": 1, "lost_to_truncation": 2}
+    cut = pair_examples(tiny.preferences(rows), reader, split="train", limits=WIDE, truncate="completion_end")
+    assert len(cut.rows) == 2
+    assert cut.dropped == {"empty_chosen": 1, "empty_rejected": 1, "equal_text": 1, "equal_after_truncation": 1}
+
+
+def test_scores_that_a_loss_needs_are_needed(reader: Any) -> None:
+    prefs = tiny.preferences(2)
+    answers = prefs.responses.with_columns(
+        score=pl.when(pl.col("response_id") == 1).then(None).otherwise(pl.col("score"))
+    )
+    data = prefs.then(Step(name="forget"), responses=answers)
+    assert len(pair_examples(data, reader, split="train", limits=WIDE).rows) == 2
+    found = pair_examples(data, reader, split="train", limits=WIDE, scores=True)
+    assert found.dropped == {"unscored": 1}
+    assert found.rows[0].scores == (8.0, 3.0)
+
+
+def test_only_the_split_that_was_asked_for(reader: Any) -> None:
+    prefs = tiny.preferences(4)
+    split = pl.when(pl.col("chosen_id") == 0).then(pl.lit("test")).otherwise(pl.lit("train"))
+    data = prefs.then(Step(name="split"), pairs=prefs.pairs.with_columns(split=split))
+    assert len(pair_examples(data, reader, split="train", limits=WIDE).rows) == 3
+    assert len(pair_examples(data, reader, split="test", limits=WIDE).rows) == 1
+    with pytest.raises(InputError, match="no pairs of split 'dev': its pairs are of 'test', 'train'"):
+        pair_examples(data, reader, split="dev", limits=WIDE)
+
+
+def test_no_pairs_at_all_is_said(reader: Any) -> None:
+    prefs = tiny.preferences(2)
+    with pytest.raises(InputError, match="pair it first"):
+        pair_examples(Preferences.of(prefs.prompts, prefs.responses), reader, split="train", limits=WIDE)
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
+def test_a_weight_is_a_number_from_0_up(weight: float, reader: Any) -> None:
+    with pytest.raises(InputError, match="has weight"):
+        pair_examples(tiny.preferences(2, weights=[1.0, weight]), reader, split="train", limits=WIDE)
+
+
+@pytest.mark.parametrize(
+    ("template", "head"),
+    [
+        (tiny.WITH_SYSTEM, "<|begin|><|system|>Score of 10: Overall score: 8.<|end|><|user|>ask"),
+        (tiny.WITHOUT_SYSTEM, "<|begin|><|user|>Score of 10: Overall score: 8.\n\nask"),
+    ],
+)
+def test_goals_go_where_the_template_can_show_them(template: str, head: str) -> None:
+    reader = tiny.tokenizer(template)
+    data = goals(tiny.preferences([("ask", "yes", "no")]))
+    found = pair_examples(data, reader, split="train", limits=WIDE)
+    assert reader.decode(found.rows[0].prompt).startswith(head)
+    assert [row.goal for row in found.rows] == [8.0, 3.0]
+    texts = [[reader.decode(ids) for ids in row.answers] for row in found.rows]
+    assert texts == [["yes<|end|>", "no<|end|>"], ["no<|end|>", "yes<|end|>"]]
+
+
+def test_goals_for_a_system_message_are_refused_where_the_template_has_none() -> None:
+    data = goals(tiny.preferences(2), FORM.model_copy(update={"placement": "system"}))
+    with pytest.raises(InputError, match="relabel with placement 'user'"):
+        pair_examples(data, tiny.tokenizer(tiny.WITHOUT_SYSTEM), split="train", limits=WIDE)
+
+
+def test_goals_survive_the_cut_of_a_long_prompt(reader: Any) -> None:
+    for placement in ("system", "user"):
+        form = FORM.model_copy(update={"placement": placement})
+        data = goals(tiny.preferences([("start " + "word " * 80 + "end", "yes", "no")]), form)
+        found = pair_examples(data, reader, split="train", limits=WIDE)
+        for row, number in zip(found.rows, "83", strict=True):
+            text = reader.decode(row.prompt)
+            assert f"Score of 10: Overall score: {number}." in text
+            assert "end<|end|><|assistant|>" in text
+        assert found.notes == ("2 of 2 prompts were cut in the user's text to fit",)
+
+
+def test_columns_made_without_goals_are_no_reference_for_prompts_with_goals(tmp_path: Path) -> None:
+    model = tiny.model(tmp_path / "m")
+    prefs = logprobs(tiny.preferences(2), model=model, name="ref")
+    assert has_reference_columns(prefs, "ref")
+    data = goals(prefs)
+    assert not has_reference_columns(data, "ref")
+    with pytest.raises(InputError, match="after relabelling"):
+        train(data, model=model, reference="columns", output=tmp_path / "run", max_steps=1)
+    again = logprobs(data, model=model, name="ref")
+    assert has_reference_columns(again, "ref")
+    run = train(again, model=model, output=tmp_path / "run", max_steps=1, reference="columns")
+    assert json.loads(run.metrics.read_text().splitlines()[0])["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert json.loads((run.model / "generation_goal.json").read_text())["placement"] == "system"
+
+
+def test_columns_made_for_other_tokens_are_refused(tmp_path: Path) -> None:
+    model = tiny.model(tmp_path / "m")
+    plain = tiny.model(tmp_path / "n", template=tiny.WITHOUT_EOS.replace("m['content']", "m['content'] + '!'"))
+    prefs = logprobs(tiny.preferences(2), model=model, name="ref")
+    with pytest.raises(InputError, match="run logprobs again"):
+        train(prefs, model=plain, reference="columns", output=tmp_path / "run", max_steps=1)
+
+
+def test_answers_by_themselves_keep_to_the_split_of_their_prompt(reader: Any) -> None:
+    prefs = tiny.preferences([("ask", "yes", "no"), ("ask b", "", "no")])
+    found = answer_examples(prefs, reader, split="train", limits=WIDE)
+    assert len(found.rows) == 3
+    assert found.dropped == {"empty_response": 1}
+    split = prefs.prompts.with_columns(split=pl.Series(["test", "train"]))
+    part = answer_examples(prefs.then(Step(name="split"), prompts=split), reader, split="train", limits=WIDE)
+    assert len(part.rows) == 1
+
+
+def test_the_digest_sees_tokens_weights_and_references(reader: Any) -> None:
+    one = pair_examples(tiny.preferences(2), reader, split="train", limits=WIDE)
+    assert one.digest() == pair_examples(tiny.preferences(2), reader, split="train", limits=WIDE).digest()
+    other = pair_examples(tiny.preferences(2, weights=[1.0, 2.0]), reader, split="train", limits=WIDE)
+    assert one.digest() != other.digest()
+    turned = pair_examples(tiny.preferences([("a", "b", "c")]), reader, split="train", limits=WIDE)
+    back = pair_examples(tiny.preferences([("a", "c", "b")]), reader, split="train", limits=WIDE)
+    assert turned.digest() != back.digest()
+
+
+def test_multi_turn_prompts_are_kept_whole(reader: Any) -> None:
+    prefs = tiny.preferences(1)
+    prompt = [user("one"), assistant("two"), user("three")]
+    schema = prefs.prompts.collect_schema()
+    frame = prefs.prompts.collect().with_columns(prompt=pl.Series([prompt], dtype=schema["prompt"]))
+    found = pair_examples(prefs.then(Step(name="x"), prompts=frame), reader, split="train", limits=WIDE)
+    assert reader.decode(found.rows[0].prompt) == (
+        "<|begin|><|user|>one<|end|><|assistant|>two<|end|><|user|>three<|end|><|assistant|>"
+    )
