@@ -12,7 +12,9 @@ from pairwright.errors import InputError
 from pairwright.plug import nearest, plain
 
 _ENVELOPE = ("name", "do", "from")
-_ALIASES = {("read", "path"): "source"}
+_ALIASES = {("read", "path"): "source", ("score", "with"): "scorer", ("*", "as"): "name"}
+"""Other words for a verb's settings in a recipe, by verb (`*`: any). `name` is the step's own, so that a verb's setting
+of that name (`logprobs`, `generate`) is said with `as`."""
 
 
 class RecipeStep(BaseModel):
@@ -127,7 +129,8 @@ def dump(steps: Sequence[RecipeStep]) -> str:
     plain_steps = []
     for step in steps:
         envelope = {"name": step.name, "do": step.do} | ({"from": step.take} if step.take else {})
-        plain_steps.append(envelope | step.settings)
+        said = {"as" if key == "name" else key: value for key, value in step.settings.items()}
+        plain_steps.append(envelope | said)
     return yaml.safe_dump(plain_steps, sort_keys=False, allow_unicode=True)
 
 
@@ -161,7 +164,7 @@ def _named(item: Mapping[str, Any], title: str) -> dict[str, Any]:
 def _step(item: Mapping[str, Any], title: str) -> RecipeStep:
     settings = {str(key): value for key, value in item.items() if key not in _ENVELOPE}
     for (verb, alias), name in _ALIASES.items():
-        if item["do"] == verb and alias in settings and name not in settings:
+        if verb in (item["do"], "*") and alias in settings and name not in settings:
             settings[name] = settings.pop(alias)
     try:
         return RecipeStep(name=item["name"], do=item["do"], take=item.get("from"), settings=settings)
@@ -172,7 +175,7 @@ def _step(item: Mapping[str, Any], title: str) -> RecipeStep:
 def _with(item: Mapping[str, Any], path: Sequence[str], value: Any, change: str) -> dict[str, Any]:
     key, deeper = path[0], path[1:]
     if not deeper:
-        key = _ALIASES.get((str(item.get("do")), key), key)
+        key = _ALIASES.get((str(item.get("do")), key), key)  # not `*`: raw steps say `as`
         return {**item, key: value}
     below = item.get(key) or {}
     if not isinstance(below, Mapping):
