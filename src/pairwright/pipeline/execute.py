@@ -202,7 +202,7 @@ def _keep(gives: Kind, result: Any, directory: Path) -> dict[str, Any]:
         return _counts(result)
     if gives == "audit":
         write_json(directory / "audit.json", result.to_dict())
-        return {"findings": len(result.findings)}
+        return {"findings": sum(item.level != "fine" for item in result.findings)}
     if gives == "result":
         write_json(directory / "result.json", result.model_dump(mode="json"))
         return {metric.name: metric.value for metric in result.metrics[:3]}
