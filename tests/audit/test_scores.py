@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from pairwright.audit import scores
+from pairwright.errors import InputError
 from pairwright.preferences import Preferences, Step
 
 Made = Callable[..., Preferences]
@@ -117,6 +118,10 @@ class TestScale:
         data = made([("p", "a", "b", 5.0, 0.5), ("q", "a", "b", 5.5, 1.0), ("r", "a", "b", 5.0, 1.0)])
         found = scores.out_of_scale(data, scale=(1.0, 5.0))
         assert (found.count, found.rows, found.level) == (2, (0, 1), "warning")
+
+    def test_must_rise(self, made: Made) -> None:
+        with pytest.raises(InputError, match="10 to 1 does not rise"):
+            scores.out_of_scale(made([UNSCORED]), scale=(10.0, 1.0))
 
     def test_declared_by_the_reading_step(self, made: Made) -> None:
         step = Step(name="read", settings={"scale": [0, 4]})

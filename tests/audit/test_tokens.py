@@ -145,8 +145,10 @@ def test_from_a_path_through_the_audit(made: Made, tmp_path: Path) -> None:
 
 
 def test_no_tokenizer_there_is_one_sentence(made: Made, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no tokenizer could be loaded from"):
+    with pytest.raises(InputError, match="there is no directory"):
         audit(made([("ask", "good", "bad")]), tokenizer=str(tmp_path / "nothing"))
+    with pytest.raises(InputError, match="no tokenizer could be loaded from"):
+        audit(made([("ask", "good", "bad")]), tokenizer=str(tmp_path))
     bare = tokenizer()
     bare.chat_template = None
     with pytest.raises(InputError, match="no chat template"):

@@ -136,8 +136,10 @@ class Audit:
         }
 
     def to_json(self) -> str:
-        """`to_dict` as a JSON document."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=2)
+        """`to_dict` as a JSON document, one line for each finding."""
+        sizes = "".join(f'  "{name}": {getattr(self, name)},\n' for name in ("pairs", "prompts", "responses"))
+        lines = [json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False) for found in self.findings]
+        return "{\n" + sizes + '  "findings": [' + ",".join(f"\n    {line}" for line in lines) + "\n  ]\n}"
 
     def __str__(self) -> str:
         """The table for a terminal; see `pairwright.audit.show`."""

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pairwright.audit.facts import Facts
 from pairwright.audit.finding import Finding, Level, finding
+from pairwright.errors import InputError
 from pairwright.formats.record import NON_FINITE
 from pairwright.preferences import Preferences
 
@@ -155,7 +156,12 @@ def out_of_scale(
             look like ratings on it (inside, at most one decimal, some above 5), and the finding is a note; otherwise
             nothing is found and the sentence tells the range seen.
         mostly: see `scale`.
+
+    Raises:
+        InputError: the scale does not rise.
     """
+    if scale and not scale[0] < scale[1]:
+        raise InputError(f"the scale {scale[0]:g} to {scale[1]:g} does not rise; give the lowest score first")
     facts = Facts.of(data)
     score = facts.responses.get_column("score")
     seen = score.filter(score.is_finite())

@@ -63,7 +63,7 @@ def empty_rejected(data: Data) -> Finding:
 
 
 def empty_answer(data: Data) -> Finding:
-    """An answer that no pair uses (yet) is empty; those in pairs are counted by the two checks above."""
+    """An answer that no pair uses is empty; `empty_chosen` and `empty_rejected` count the others."""
     facts = Facts.of(data)
     used = pl.concat([facts.pairs.get_column(side) for side in ("chosen", "rejected")]).drop_nulls().unique()
     numbers = pl.Series(range(len(facts.responses)), dtype=used.dtype)

@@ -5,11 +5,15 @@ answer, and both together. One pass over the pairs serves all checks.
 
 Truncation is modelled as the trainers of the field do it when they keep the start: a prompt over `max_prompt_length`
 keeps its last tokens, then prompt and answer together are cut at `max_length`, so that what is lost is the end of the
-answer. Without a `max_length` the tokenizer's own limit is taken, if it has one.
+answer. Without a `max_length` the tokenizer's own limit is taken, if it has one. (pairwright's own trainer cuts prompts
+in the middle of the user's text and drops over-long answers: with the `max_prompt_length` of the training, half of
+`max_length` unless set, `lost_to_truncation` counts what it will drop, up to the line feed that a template may write
+after EOS.)
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -36,6 +40,8 @@ def load(tokenizer: Any) -> Any:
     """
     if isinstance(tokenizer, str) or hasattr(tokenizer, "__fspath__"):
         path = str(tokenizer)
+        if path.startswith(("/", ".", "~")) and not Path(path).is_dir():
+            raise InputError(f"there is no directory {path}; give a model directory or a model's name on the hub")
         transformers = need("transformers", extra="train")
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(path)
@@ -251,15 +257,20 @@ def _batch(batch: Sequence[Mapping[str, Any]], tokenizer: Any, limits: _Limits) 
 def _render(tokenizer: Any, row: Mapping[str, Any]) -> tuple[chat.Rendered, ...] | str:
     """Both sides as text; or `refused`, or `boundary` where the prompt's text is no prefix of the whole."""
     try:
+        return tuple(chat.render(tokenizer, row["prompt"], row[side]) for side in ("chosen", "rejected"))
+    except Exception:  # a template raises what it likes; that it raises is the finding
+        return "boundary" if _takes(tokenizer, row) else "refused"
+
+
+def _takes(tokenizer: Any, row: Mapping[str, Any]) -> bool:
+    """Whether the template renders the conversations of a pair at all."""
+    try:
         chat.render_prompt(tokenizer, row["prompt"])
         for side in ("chosen", "rejected"):
             tokenizer.apply_chat_template([*row["prompt"], *row[side]], tokenize=False)
-    except Exception:  # a template raises what it likes; that it raises is the finding
-        return "refused"
-    try:
-        return tuple(chat.render(tokenizer, row["prompt"], row[side]) for side in ("chosen", "rejected"))
-    except InputError:
-        return "boundary"
+    except Exception:  # as above
+        return False
+    return True
 
 
 def _encode(tokenizer: Any, texts: Sequence[str]) -> dict[str, Ids]:

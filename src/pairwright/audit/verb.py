@@ -1,7 +1,9 @@
 """`audit`: run every check on a data set."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pairwright import plug
 from pairwright.audit.facts import Facts
@@ -17,8 +19,8 @@ def audit(
     prefs: Preferences,
     *,
     tokenizer: Any = None,
-    max_length: int | None = None,
-    max_prompt_length: int | None = None,
+    max_length: Annotated[int, Field(gt=0)] | None = None,
+    max_prompt_length: Annotated[int, Field(gt=0)] | None = None,
     scale: Scale | None = None,
     also: Sequence[str] = (),
 ) -> Audit:
@@ -36,7 +38,8 @@ def audit(
         One finding for each check, those that found nothing included.
 
     Raises:
-        InputError: a check of yours does not exist or gives no `Finding`, or the tokenizer cannot be used.
+        InputError: a check of yours does not exist or gives no `Finding`, the tokenizer cannot be used, or the scale
+            does not rise.
     """
     facts = Facts(prefs)
     settings: dict[str, dict[str, Any]] = {"out_of_scale": {"scale": scale}}
