@@ -16,8 +16,8 @@ from pydantic import Field
 
 from pairwright.errors import InputError
 from pairwright.metrics.table import METRICS
-from pairwright.plug import bind, find, settings_of
-from pairwright.preferences import Preferences, Step
+from pairwright.plug import bind, find, nearest, settings_of
+from pairwright.preferences import PAIR_COLUMNS, Preferences, Step
 
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -137,13 +137,15 @@ def select(
     bound_metric = bind(metric_plug, to_metric | ({"seed": seed} if "seed" in of_metric else {}), kind="metric")
     bound_cut = bind(cut_plug, to_cut | ({"seed": seed} if "seed" in of_cut else {}), kind="cut")
     name = metric.rpartition(":")[2]
+    if name in PAIR_COLUMNS:
+        raise InputError(f"select: the metric would replace the column {name!r} of the pairs; give it another name")
 
     view = numbers(prefs)
     asked = pl.col("split").eq_missing(pl.lit(only))
     candidates = view if only is None else view.filter(asked)
     found = candidates.select(bound_metric(candidates).cast(pl.Float64).alias(name)).collect(engine="streaming")
     values = found[name].to_numpy()
-    inside = np.ones(len(values), np.bool_) if only is None else prefs.pairs.select(asked).collect()["split"].to_numpy()
+    inside = np.ones(len(values), np.bool_) if only is None else _in_split(prefs, only)
 
     known = np.isfinite(values)
     _check_spread(values[known], name, cut, keep)
@@ -190,6 +192,18 @@ def numbers(prefs: Preferences) -> pl.LazyFrame:
         pl.concat_list([f"score_{name}_{side}" for name in form.attributes]).alias(f"scores_{side}")
         for side in ("chosen", "rejected")
     )
+
+
+def _in_split(prefs: Preferences, only: str) -> Mask:
+    """Which pairs lie in a split; a split that no pair has is a slip of the pen."""
+    column = prefs.pairs.select("split").collect()["split"]
+    inside = (column == only).fill_null(False)
+    if len(column) and not inside.any():
+        known = column.drop_nulls().unique().sort().to_list()
+        raise InputError(
+            f"select: no pair is in the split {only!r}{nearest(only, known)} (there are {', '.join(known)})"
+        )
+    return inside.to_numpy()
 
 
 def _check_spread(values: Values, name: str, cut: str, keep: float | None) -> None:

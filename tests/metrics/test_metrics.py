@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from pairwright.errors import InputError
@@ -137,12 +137,13 @@ def reference_z(v: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return centred / np.sqrt((centred**2).sum() / len(v))
 
 
-number = st.one_of(st.none(), st.just(NAN), st.integers(-8, 8).map(lambda n: n / 2))
+# One in ten is null, one in ten no number; halves, so that there are many ties.
+number = st.integers(0, 19).map(lambda n: [None, NAN][n % 2] if n < 4 else n / 2)
 
 
 @settings(max_examples=80, deadline=None)
 @given(
-    st.lists(st.tuples(number, number, st.integers(-40, 0), st.integers(0, 3)), min_size=6, max_size=24),
+    st.lists(st.tuples(number, number, st.integers(-40, 0), st.integers(0, 9)), min_size=12, max_size=60),
     st.sampled_from([1.0, 2.5, 0.25]),
 )
 def test_potentials_agree_with_numpy_on_ties_and_nulls(rows: list[tuple[Any, ...]], weight: float) -> None:
@@ -173,6 +174,22 @@ def test_potentials_agree_with_numpy_on_ties_and_nulls(rows: list[tuple[Any, ...
         expected[known] = reference_z(u[known]) - weight * reference_z(v[known])
         got = np.array([number_of(value) for value in values(prefs, name, policy="m", weight=weight)])
         np.testing.assert_allclose(got, expected, atol=1e-9)
+        event("compared with numpy")
+
+
+def test_signed_potential_falls_where_the_model_agrees() -> None:
+    # Means by token -1, -2, -4: the model prefers the first answer to the second by 1, the third by 3.
+    prefs = made(
+        {"chosen_id": [0, 0, 2, 2], "rejected_id": [1, 2, 0, 1]},
+        score=[5.0, 4.0, 3.0],
+        logp_m=[-2.0, -4.0, -8.0],
+        len_m=[2, 2, 2],
+    )
+    got = values(prefs, "signed_potential", policy="m")
+    # Gaps 1, 2, -2, -1 (mean 0, std sqrt(2.5)); margins 1, 3, -3, -2 (mean -1/4, std sqrt(23/4 - 1/16)).
+    wide, own = math.sqrt(2.5), math.sqrt(23 / 4 - 1 / 16)
+    expected = [u / wide - (m + 0.25) / own for u, m in zip([1, 2, -2, -1], [1, 3, -3, -2], strict=True)]
+    assert got == pytest.approx(expected)
 
 
 def test_the_two_potentials_part_where_the_model_disagrees() -> None:

@@ -256,6 +256,14 @@ def nothing(pairs):
         relabel(made([(9.0, 8.0)]), "mine_modes:nothing")
 
 
+def test_other_columns_of_the_pairs_stay(made: Made) -> None:
+    extras = {"reason": ["because", "so"], "weight": [0.5, 2.0], "preference": [3.0, 1.0]}
+    got = relabel(made([(9.0, 1.0), (3.0, 2.0)], pairs=extras)).pairs.collect()
+    assert got["reason"].to_list() == ["because", "because", "so", "so"]
+    assert got["weight"].to_list() == [0.5, 0.5, 2.0, 2.0]
+    assert got["preference"].to_list() == [3.0, None, 1.0, None]
+
+
 def test_no_pairs_stay_no_pairs(made: Made) -> None:
     prefs = made([(9.0, 8.0)])
     none = Preferences.of(prefs.prompts, prefs.responses)

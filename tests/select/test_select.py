@@ -192,6 +192,10 @@ def test_bad_requests_are_sentences() -> None:
         ({"metric": "explicit_gap", "keep": 1, "cut": "above"}, "cut 'above' has no setting 'keep'"),
         ({"metric": "explicit_gap", "keep": 1, "lenght": 1}, "metric 'explicit_gap' has no setting 'lenght'"),
         ({"metric": "length_gap", "keep": 1, "lenght": "x"}, "did you mean 'length'"),
+        (
+            {"metric": "explicit_gap", "keep": 1, "only": "trian"},
+            "no pair is in the split 'trian'; did you mean 'train'",
+        ),
     ]:
         with pytest.raises(InputError, match=says):
             select(prefs, **settings_)  # type: ignore[arg-type]
@@ -208,6 +212,8 @@ def first(values, *, keep: float):
     return np.arange(len(values)) < keep * len(values)
 def broken(values):
     return values
+def weight(view):
+    return pl.col("weight")
 """
     exec(source, module.__dict__)
     monkeypatch.setitem(sys.modules, "mine_metrics", module)
@@ -218,6 +224,8 @@ def broken(values):
     assert kept(select(prefs, "explicit_gap", cut="mine_metrics:first", keep=0.5)) == [0, 1]
     with pytest.raises(InputError, match="one true or false for each"):
         select(prefs, "explicit_gap", cut="mine_metrics:broken")
+    with pytest.raises(InputError, match="would replace the column 'weight'"):
+        select(prefs, "mine_metrics:weight", keep=0.5)
 
 
 @settings(max_examples=100, deadline=None)

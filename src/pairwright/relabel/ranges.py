@@ -50,7 +50,7 @@ def source_ranges(
         if not first < last:
             raise InputError(
                 f"relabel: the 1st and the 99th percentile of {name} are both {first:g}, so there is no range to map "
-                "to the scale; give source_range LO,HI"
+                "to the scale; give source_range LO HI"
             )
     return tuple(zip(low, high, strict=True))
 

@@ -29,7 +29,7 @@ REASONS = (
 """Why a pair yields nothing; a pair with several reasons counts under the first."""
 
 Outside = Literal["error", "drop", "clip"]
-_WORKING = ("goal_chosen", "goal_rejected", "printed_chosen", "printed_rejected", "reason")
+_WORKING = ("goal_chosen", "goal_rejected", "printed_chosen", "printed_rejected", "_reason")
 _ROUNDING = 1e-9  # 8.1 - 7.6 is a gap of 0.5, whatever floating point says
 
 
@@ -94,7 +94,7 @@ def relabel(
     bound = _bound_mode(mode, threshold=threshold, seed=seed, scale=scale, settings=mode_settings, names=names)
     where, notes = _placement(placement, tokenizer)
     candidates = prefs.pairs if over == "pairs" else _all_answers(prefs)
-    candidates = candidates.drop("source_pair", "copy", "goal", strict=False).with_row_index("source_pair")
+    candidates = candidates.drop("source_pair", "copy", "goal", *_WORKING, strict=False).with_row_index("source_pair")
     form = _form(
         template=TEMPLATE if template is None else template,
         placement=where,
@@ -204,7 +204,7 @@ def _facts(
     min_gap: float,
     outside: Outside,
 ) -> pl.DataFrame:
-    """For each pair, in order: `reason` (0: none, else 1 + its place in `REASONS`), `goal_chosen`, `goal_rejected`."""
+    """For each pair, in order: `_reason` (0: none, else 1 + its place in `REASONS`), `goal_chosen`, `goal_rejected`."""
     marked = Preferences.of(prefs.prompts, text_marks(prefs.responses), pairs.drop("source_pair"))
     view = marked.view(*columns, "_empty", "_text")
     goals = {side: [pl.col(f"{name}_{side}") for name in columns] for side in ("chosen", "rejected")}
@@ -230,7 +230,7 @@ def _facts(
     for code, test in reversed(list(enumerate(tests.values(), start=1))):
         reason = pl.when(test).then(pl.lit(code, dtype=pl.UInt8)).otherwise(reason)
     shown = {f"goal_{side}": expression for side, expression in goal.items()}
-    return view.select(reason=reason, **shown).collect(engine="streaming")
+    return view.select(_reason=reason, **shown).collect(engine="streaming")
 
 
 def _printed_gap(form: GoalFormat, one: pl.Expr, other: pl.Expr) -> pl.Expr:
@@ -244,27 +244,27 @@ def _printed_gap(form: GoalFormat, one: pl.Expr, other: pl.Expr) -> pl.Expr:
 
 def _check_inside(facts: pl.DataFrame, form: GoalFormat, outside: Outside) -> None:
     code = 1 + REASONS.index("out_of_scale")
-    bad = facts.filter(pl.col("reason") == code)
+    bad = facts.filter(pl.col("_reason") == code)
     if outside != "error" or bad.is_empty():
         return
     seen = []
     for i, name in enumerate(form.attributes or ("score",)):
         sides = [pl.col(f"goal_{side}") for side in ("chosen", "rejected")]
         parts = [side.list.get(i) if form.attributes else side for side in sides]
-        known = facts.filter(pl.col("reason") >= code).vstack(facts.filter(pl.col("reason") == 0))
+        known = facts.filter(pl.col("_reason") >= code).vstack(facts.filter(pl.col("_reason") == 0))
         low = known.select(pl.min_horizontal(*(part.min() for part in parts))).item()
         high = known.select(pl.max_horizontal(*(part.max() for part in parts))).item()
         first, last = form.ranges[i]
         seen.append(f"{name} runs from {low:g} to {high:g} and the range is {first:g} to {last:g}")
     raise InputError(
         f"relabel: {len(bad):,} of {len(facts):,} pairs have scores outside the range ({'; '.join(seen)}); give "
-        "source_range LO,HI or source_range percentiles, or set outside to drop or clip"
+        "source_range LO HI or source_range percentiles, or set outside to drop or clip"
     )
 
 
 def _usable(pairs: pl.LazyFrame, facts: pl.DataFrame, form: GoalFormat) -> pl.LazyFrame:
     """The pairs that a mode gets: those without a reason, with their goals beside them."""
-    beside = pl.concat([pairs, facts.lazy()], how="horizontal").filter(pl.col("reason") == 0)
+    beside = pl.concat([pairs, facts.lazy()], how="horizontal").filter(pl.col("_reason") == 0)
     return beside.with_columns(
         printed_chosen=form.value(pl.col("goal_chosen")), printed_rejected=form.value(pl.col("goal_rejected"))
     )
@@ -282,7 +282,7 @@ def _account(
     facts: pl.DataFrame, made: pl.LazyFrame, mode: str, *, scalar: bool
 ) -> tuple[int, bool, dict[str, int], tuple[str, ...]]:
     """Rows made, whether any asks for a score, pairs dropped by reason, and notes on what a reader should know."""
-    tally = dict(facts.group_by("reason").len().iter_rows())
+    tally = dict(facts.group_by("_reason").len().iter_rows())
     dropped = {reason: tally[code] for code, reason in enumerate(REASONS, start=1) if code in tally}
     usable = tally.get(0, 0)
     rows, said, used, negatives = (
@@ -301,7 +301,7 @@ def _account(
     if mode in ("filter_high", "filter_low"):
         notes.append(f"{usable - negatives:,} of {usable:,} negative copies are deleted by {mode}.")
     if scalar:
-        against = facts.filter((pl.col("reason") == 0) & (pl.col("goal_chosen") < pl.col("goal_rejected"))).height
+        against = facts.filter((pl.col("_reason") == 0) & (pl.col("goal_chosen") < pl.col("goal_rejected"))).height
         if against:
             notes.append(f"In {against:,} of {usable:,} pairs the chosen side has the lower score.")
     return rows, bool(said), dropped, tuple(notes)
