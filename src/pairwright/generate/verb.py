@@ -12,7 +12,7 @@ from pairwright.errors import InputError, need
 from pairwright.generate.request import Drawn, Request, seed_of
 from pairwright.generate.table import ENGINES
 from pairwright.goals import Goal, GoalFormat, with_goal
-from pairwright.logprobs.models import Dtype, open_tokenizer
+from pairwright.logprobs.models import Dtype, name_of, open_tokenizer
 from pairwright.plug import bind, find, plain
 from pairwright.preferences import MESSAGES, PAIR_COLUMNS, Preferences, Step
 
@@ -81,7 +81,7 @@ def generate(
     goals = _goals(goal, form)
     rows, requests = _requests(chosen, goals, form, model=model, n=n, seed=seed)
     drawn: list[Drawn] = ask(requests)
-    label = name or model_name(model)
+    label = name or name_of(model)
     answers = _answers(rows, drawn, label, vector=bool(form and form.attributes))
     lost = {reason: len(drawn) - len(answers) for reason in ("lost_to_truncation",) if len(drawn) > len(answers)}
     said = form.model_dump(mode="json") if form is not None and goal is not None else None
@@ -97,13 +97,6 @@ def generate(
     )
     # A new lineage: a goal format of the prompts' own history is not one of these answers.
     return Preferences.of(chosen, answers, pl.LazyFrame(schema=PAIR_COLUMNS), [step], prompts.keepalive)
-
-
-def model_name(model: str | Path) -> str:
-    """The last part of a directory or hub name; of `run/02-train/model`, the step's directory."""
-    place = Path(model)
-    place = place.resolve() if place.is_dir() else place
-    return place.parent.name if place.name == "model" and place.parent.name else place.name
 
 
 def read_goal_format(path: str | Path) -> GoalFormat:
