@@ -15,6 +15,7 @@ from pairwright.chat import Conversation, supports_system
 from pairwright.errors import InputError, PairwrightError, need
 from pairwright.goals import GoalFormat
 from pairwright.logprobs.models import Dtype, device_for_models, name_of, open_config, open_model, open_tokenizer
+from pairwright.logprobs.progress import Ticker
 from pairwright.logprobs.tokenise import Limits, PromptTokens, Tokens, tokenise_answer, tokenise_prompt
 from pairwright.preferences import Preferences, Step
 
@@ -182,6 +183,7 @@ def _score(
     sound = [i for i, each in enumerate(tokens) if each.lost is None]
     device = next(network.parameters()).device
     sizes = [len(tokens[i].prompt_ids) + len(tokens[i].completion_ids) for i in sound]
+    ticker = Ticker(where, sum(sizes), "tokens")
     with torch.inference_mode():
         for group in batches_by_length(sizes, budget):
             members = [sound[i] for i in group]
@@ -189,6 +191,7 @@ def _score(
             batch = Batch.of(prompts, [tokens[i].completion_ids for i in members], range(len(members)))
             for i, value in zip(members, answer_logps(network, batch.to(device)).logp.tolist(), strict=True):
                 values[i] = value
+            ticker.add(sum(sizes[i] for i in group))
     broken = [i for i in sound if not math.isfinite(values[i])]
     if broken:
         raise PairwrightError(f"{where} is not finite for {len(broken)} answers (the first: {broken[0]}); try float32")

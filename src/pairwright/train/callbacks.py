@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pairwright.logprobs.progress import clock
 from pairwright.runs import write_text
 
 
@@ -47,7 +48,8 @@ class MetricsFile(TrainerCallback):
 class Progress(TrainerCallback):
     """Step, rate and time left on stderr: one line that changes on a terminal, one line for each log elsewhere."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, before: str = "", stream: TextIO | None = None) -> None:
+        self._before = before
         self._stream = stream
         self._began = 0.0
         self._from = 0
@@ -55,7 +57,9 @@ class Progress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Remember when, and from which step."""
+        """Say what is trained on, and remember when and from which step."""
+        if state.is_world_process_zero and self._before:
+            print(self._before, file=self._stream or sys.stderr)
         self._began, self._from = time.monotonic(), state.global_step
 
     def on_log(
@@ -76,7 +80,7 @@ class Progress(TrainerCallback):
         text = f"train: step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}"
         if "rewards/accuracies" in logs:
             text += f"  accuracy {logs['rewards/accuracies']:.2f}"
-        text += f"  {rate:.2f} steps/s  {_clock(left)} left"
+        text += f"  {rate:.2f} steps/s  {clock(left)} left"
         last = state.global_step >= state.max_steps
         if stream.isatty():
             stream.write(f"\r\x1b[K{text}" + ("\n" if last else ""))
@@ -95,11 +99,3 @@ def _line(logs: dict[str, Any], step: int) -> str:
     clean = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in numbers.items()}
     # Sorted, because the log that a checkpoint keeps is.
     return json.dumps({"step": step, **dict(sorted(clean.items()))}, allow_nan=False) + "\n"
-
-
-def _clock(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

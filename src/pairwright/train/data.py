@@ -11,6 +11,7 @@ import polars as pl
 
 from pairwright.errors import InputError
 from pairwright.logprobs.columns import Texts, pair_texts
+from pairwright.logprobs.progress import Ticker
 from pairwright.logprobs.tokenise import Limits, PromptTokens, Tokens, Truncate, tokenise_answer, tokenise_prompt
 from pairwright.preferences import Preferences
 
@@ -110,7 +111,9 @@ def pair_examples(
     rows: list[Example] = []
     dropped: dict[str, int] = {}
     facts = _Facts()
+    ticker = Ticker("tokenise", numbers.height, "pairs")
     for row, texts in zip(numbers.iter_rows(named=True), pair_texts(part, tokenizer), strict=True):
+        ticker.add(1)
         reason = _early_reason(row, texts, scores=scores)
         if reason is None:
             head = facts.prompt(tokenizer, texts, limits)

@@ -162,7 +162,7 @@ def fit(
 
     config, metrics = prepared.config, output / "metrics.jsonl"
     checkpoint = _last_checkpoint(output / "checkpoints", prepared.mark)
-    watchers = [MetricsFile(metrics), Progress(), *callbacks]
+    watchers = [MetricsFile(metrics), Progress(_summary(prepared)), *callbacks]
     trainer = make_trainer(prepared, output / "checkpoints", callbacks=watchers)
     if checkpoint is not None:
         trainer.go_on_from(checkpoint)
@@ -175,6 +175,14 @@ def fit(
         with no_bars():
             _save(trainer, prefs, prepared, done)
     return done
+
+
+def _summary(prepared: Prepared) -> str:
+    """What is trained on and what is not, in a line."""
+    examples, config = prepared.examples, prepared.config
+    lost = "".join(f"; {count:,} dropped: {reason}" for reason, count in examples.dropped.items())
+    notes = "".join(f"; {note}" for note in examples.notes)
+    return f"train: {len(examples.rows):,} {config.examples} of split {config.split!r}{lost}{notes}"
 
 
 def make_trainer(
