@@ -1,5 +1,6 @@
 """The verb `generate`."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ GOAL_FILE = "generation_goal.json"
 
 
 def generate(
-    model: str | Path,
+    model: str | os.PathLike[str],
     prompts: Preferences,
     *,
     n: Annotated[int, Field(gt=0)] = 1,
@@ -46,7 +47,7 @@ def generate(
     number of the sample, not on the goal, the model or the other answers of its batch.
 
     Args:
-        model: a `save_pretrained` directory or a hub name.
+        model: a `save_pretrained` directory, a hub name, or what `train` gave.
         prompts: whose prompts are answered; its answers and pairs play no part.
         n: answers for each prompt and goal.
         goal: the score asked for, in the units of the scores; several are asked one after the other, and null in a
@@ -71,6 +72,7 @@ def generate(
     Raises:
         InputError: a goal is asked of a model that was not told how, or there are no such prompts.
     """
+    model = os.fspath(model)
     if n > 1 and temperature == 0:
         raise InputError(f"generate: temperature 0 gives the same answer {n} times; set n to 1 or raise temperature")
     settings: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
