@@ -218,7 +218,7 @@ def _check_spread(values: Values, name: str, cut: str, keep: float | None) -> No
 
 
 def _count(keep: float, total: int) -> int:
-    return math.floor(keep * total + 1e-9)  # 0.3 of 10 is 3, whatever floating point says
+    return math.floor(keep * total + 1e-6)  # 0.29 of 100 is 29, whatever floating point says
 
 
 def _largest(values: Values, count: int) -> Mask:

@@ -98,10 +98,10 @@ def test_keep_all_is_the_identity() -> None:
 
 
 def test_shares_that_floats_cannot_hold_are_exact() -> None:
-    for total in range(1, 60):
-        gaps = [float(i) for i in range(total)]
-        for tenth in range(11):
-            assert int(CUTS["top"](np.array(gaps), keep=tenth / 10).sum()) == total * tenth // 10
+    for total in (1, 7, 10, 50, 100, 1000):
+        values = np.arange(float(total))
+        for hundredth in range(101):  # 0.29 * 100 is 28.999999999999996
+            assert int(CUTS["top"](values, keep=hundredth / 100).sum()) == total * hundredth // 100
 
 
 def test_only_touches_one_split() -> None:
@@ -231,7 +231,7 @@ def weight(view):
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=30), st.floats(0, 1))
 def test_top_is_a_stable_sort(values: list[float], keep: float) -> None:
-    count = math.floor(keep * len(values) + 1e-9)
+    count = math.floor(keep * len(values) + 1e-6)
     order = sorted(range(len(values)), key=lambda i: -values[i])
     mask = CUTS["top"](np.array(values), keep=keep)
     assert np.flatnonzero(mask).tolist() == sorted(order[:count])
