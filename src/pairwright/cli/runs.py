@@ -49,7 +49,9 @@ def quickstart(verb: str, arguments: Sequence[str]) -> int:
     function = load("pairwright.worlds.quickstart:quickstart")
     schema = signature(function, without=("output", "progress"))
     target = out("Where everything goes.", required=False)
-    flags = [target._replace(default=Path("demo"), kind=Path), *of_settings(schema.settings), DEBUG]
+    repeated = SET._replace(says="Change a setting of the recipe, NAME.KEY=VALUE. May be given several times.")
+    own = [repeated if flag.name == "set" else flag for flag in of_settings(schema.settings)]
+    flags = [target._replace(default=Path("demo"), kind=Path), *own, DEBUG]
     given = parse(verb, description(function), flags, arguments)
     settings = {key: given[key] for key in schema.settings if key in given}
     settings = check(schema.settings, settings, title=verb)
