@@ -139,7 +139,7 @@ def test_the_numbers_on_the_page_are_the_numbers_of_the_run(run):
     seen = Elements(path.read_text(encoding="utf-8"))
     for shown in ("0.812", "0.703 to 0.922", "1.25", "24"):
         assert shown in seen.text
-    assert seen.text.count("train 7") == 1  # the seed, in the caption
+    assert seen.text.count("train 7") == 1  # the seed, in a caption
     kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     steps = {step["name"]: step for step in kept["runs"][0]["steps"]}
     assert steps["control"]["result"] == RESULT

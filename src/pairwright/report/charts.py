@@ -56,14 +56,13 @@ def goal_chart(run: RunView) -> Chart | None:
     """Mean score by goal asked, one line for each evaluated model; None where no evaluation has goals."""
     series = []
     for step in run.of("result"):
-        rows = [row for row in table_of(step) if isinstance(row.get("goal"), int | float)]
-        if len(rows) > 1:
-            rows = sorted(rows, key=lambda row: float(row["goal"]))
+        rows = sorted(goal_rows(step), key=lambda row: float(row["goal"]))
+        if rows:
             series.append(
                 Series(
                     name=step.name,
                     x=[row["goal"] for row in rows],
-                    y=[_first(row, VALUE) for row in rows],
+                    y=[number_of(row) for row in rows],
                     low=[row.get("low") for row in rows],
                     high=[row.get("high") for row in rows],
                 )
@@ -118,6 +117,17 @@ def table_of(step: StepView) -> Sequence[dict[str, Any]]:
     result = step.result or {}
     rows = result.get("table") or result.get("rows") or []
     return [row for row in rows if isinstance(row, dict)]
+
+
+def goal_rows(step: StepView) -> list[dict[str, Any]]:
+    """The rows of a table by goal; none where the table is about something else, or about one goal."""
+    rows = [row for row in table_of(step) if isinstance(row.get("goal"), int | float)]
+    return rows if len(rows) == len({row["goal"] for row in rows}) > 1 else []
+
+
+def number_of(row: dict[str, Any]) -> Number:
+    """The number of a row of a goal table."""
+    return _first(row, VALUE)
 
 
 def _first(row: dict[str, Any], names: Sequence[str]) -> Number:

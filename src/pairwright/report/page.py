@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
-from pairwright.report.charts import Chart, goal_chart, score_chart, table_of, training_charts
+from pairwright.report.charts import Chart, goal_chart, goal_rows, number_of, score_chart, table_of, training_charts
 from pairwright.report.collect import RunView, StepView
 from pairwright.report.shown import duration, json_island, number, plain, share, shown
 
 if TYPE_CHECKING:
     from pairwright.audit import Audit
 
+HEADLINE = {"compare": 1, "pairs": 2, "control": 2}
+"""So many of an evaluation's measures, which come most important first, stand in the headline; all are below it."""
 LEVELS = ("error", "warning", "note", "fine")
 
 
@@ -57,24 +59,45 @@ def _part(run: RunView, prefix: str) -> dict[str, Any]:
         "view": run,
         "prefix": prefix,
         "results": [_result(step) for step in run.of("result")],
+        "by_goal": _by_goal(run),
         "goals": named[goals.id] if goals else None,
         "curves": [named[chart.id] for chart in curves],
         "scores": [named[chart.id] for chart in scores],
         "charts": list(named.values()),
         "audits": [{"step": step, "audit": _audit(step.audit or {})} for step in run.of("audit")],
         "flows": _flows(run),
-        "seeds": {s.name: s.settings["seed"] for s in run.steps if s.settings.get("seed") is not None},
+        "seeds": {s.name: s.settings["seed"] for s in run.of("metrics") if s.settings.get("seed") is not None},
         "seconds": sum(step.seconds or 0.0 for step in run.steps),
         "versions": run.steps[-1].versions or next((s.versions for s in run.steps if s.versions), {}),
-        "unfinished": [step.name for step in run.steps if not step.done],
+        "unfinished": [step.name for step in run.steps if not step.done and step.verb != "report"],
     }
 
 
 def _result(step: StepView) -> dict[str, Any]:
-    rows = table_of(step)
-    columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, dict)))
-    return {"step": step, "result": step.result, "metrics": (step.result or {}).get("metrics") or [],
-            "rows": rows, "columns": columns}  # fmt: skip
+    """An evaluation as its template reads it."""
+    result, rows = step.result or {}, table_of(step)
+    metrics = result.get("metrics") or []
+    return {
+        "step": step,
+        "metrics": metrics,
+        "first": metrics[: HEADLINE.get(result.get("name", ""), 3)],
+        "notes": result.get("notes") or [],
+        "rows": rows,
+        "columns": list(dict.fromkeys(k for row in rows for k, value in row.items() if not isinstance(value, dict))),
+    }
+
+
+def _by_goal(run: RunView) -> dict[str, Any]:
+    """The goal tables of all models as one: a row for each model, a column for each goal."""
+    models = [step for step in run.of("result") if goal_rows(step)]
+    tables = {step.name: {row.get("goal"): row for row in table_of(step)} for step in models}
+    goals = sorted({goal for cells in tables.values() for goal in cells if goal is not None})
+    without = [None] if any(None in cells for cells in tables.values()) else []
+    rows = []
+    for name, cells in tables.items():
+        found = [cells.get(goal) for goal in (*without, *goals)]
+        rows.append({"name": name, "cells": [cell and {**cell, "value": number_of(cell)} for cell in found]})
+    return {"goals": [*without, *goals], "rows": rows, "n": [row.get("n") for s in models for row in goal_rows(s)]}
 
 
 def _audit(audit: Mapping[str, Any]) -> dict[str, Any]:
