@@ -235,3 +235,25 @@ def test_a_verb_that_gives_no_preferences_is_told_so(toys):
     (toys / "odd.py").write_text("def odd(*, n: int = 1):\n    return n\n")
     with pytest.raises(PairwrightError, match="gave int, not Preferences"):
         quiet([{"do": "odd:odd"}])
+
+
+def test_an_export_lies_in_its_step(toys):
+    recipe = [{"do": "toys:make"}, {"do": "export", "file": "pairs.jsonl", "layout": "openrlhf"}]
+    ran, _ = quiet(recipe)
+    assert len(Path("out/02-export/pairs.jsonl").read_text().splitlines()) == 40
+    assert sorted(ran.steps[1].outputs) == ["pairs.jsonl", "pairs.jsonl.manifest.json"]
+    with pytest.raises(InputError, match="file is a name in the step's directory"):
+        quiet([{"do": "toys:make"}, {"do": "export", "file": "../pairs.jsonl"}])
+
+
+def test_a_setting_called_name_is_said_with_as(toys):
+    """`name` is the step's own; the verb's setting of that name is `as` in a recipe, and reads back as it was."""
+    (toys / "named.py").write_text(
+        "from toys import Preferences, Step\n"
+        "def label(prefs: Preferences, *, name: str) -> Preferences:\n"
+        "    return prefs.then(Step(name=name))\n"
+    )
+    recipe = [{"do": "toys:make"}, {"name": "a", "do": "named:label", "as": "b"}]
+    ran, _ = quiet(recipe)
+    assert Preferences.load("out/02-a/data").lineage[-1].name == "b"
+    assert quiet(ran.path / "recipe.yaml")[0].reused == {"make", "a"}

@@ -24,7 +24,7 @@ def test_yaml_is_read_with_two_traps_closed(tmp_path):
     assert step.settings == {"learning_rate": 5e-7, "beta": 1000.0}
     assert step.name == "3e"
     path.write_text("- do: train\n  beta: 1\n  beta: 2\n")
-    with pytest.raises(InputError, match="r.yaml, line 3, column 3: the key 'beta' is given twice"):
+    with pytest.raises(InputError, match=r"r.yaml, line 3, column 3: the key 'beta' is given twice"):
         read_recipe(path)
 
 

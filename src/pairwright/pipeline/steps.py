@@ -83,7 +83,7 @@ STEPS: dict[str, Verb] = {
     "evaluate pairs": Verb(call="pairwright.evaluate:pairs", gives="result", takes=("data",), reads=_MODELS, slow=True),
     "evaluate control": Verb(call="pairwright.evaluate:control", gives="result", data="answers"),
     "evaluate compare": Verb(call="pairwright.evaluate:compare", gives="result", data=None),
-    "export": Verb(call="pairwright.formats.write:export", gives="file", paths={"path": "."}),
+    "export": Verb(call="pairwright.pipeline.export:export", gives="file", paths={"output": "."}),
     "report": Verb(
         call="pairwright.report:report",
         gives="report",
