@@ -110,7 +110,7 @@ def test_select_and_chain(data, capsys):
 
 def test_bad_rows_are_counted_and_kept_aside_and_strict_refuses_them(data, capsys):
     data.write_text(data.read_text() + "{not json\n")
-    code, printed, error = call("convert", data, "-o", "out", capsys=capsys)
+    code, _, error = call("convert", data, "-o", "out", capsys=capsys)
     assert code == 0
     assert error.startswith(f"1 rows of {data} were not read: ")
     assert error.endswith("see out.rejected.jsonl\n")
@@ -175,7 +175,8 @@ def test_a_failure_nobody_foresaw_is_one_sentence_and_debug_shows_the_traceback(
     code, _, error = call("relabel", data, "-o", "x", capsys=capsys)
     assert code == 1
     assert error == (
-        "pairwright: relabel failed with ZeroDivisionError: a number was zero; run again with --debug for the traceback\n"
+        "pairwright: relabel failed with ZeroDivisionError: a number was zero; "
+        "run again with --debug for the traceback\n"
     )
     with pytest.raises(ZeroDivisionError):
         main(["relabel", str(data), "-o", "x", "--debug"])

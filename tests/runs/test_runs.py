@@ -24,13 +24,18 @@ def made(directory: Path, question: runs.Asked, text: str = "result") -> runs.Do
     return runs.finish(directory, question, seconds=0.5, headline={"pairs": 2})
 
 
+def write_and_fail(target: Path) -> None:
+    with runs.write_beside(target) as temporary:
+        temporary.write_text("half")
+        assert target.read_text() == "old"
+        raise ValueError("the rest cannot be said")
+
+
 def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError), runs.write_beside(target) as temporary:
-        temporary.write_text("ha")
-        assert target.read_text() == "old"
-        raise RuntimeError
+    with pytest.raises(ValueError, match="cannot be said"):
+        write_and_fail(target)
     assert target.read_text() == "old"
     with runs.write_beside(target) as temporary:
         temporary.write_text("new")
@@ -180,7 +185,13 @@ def test_clearing_a_run_removes_its_steps_and_nothing_else(tmp_path):
         runs.clear(tmp_path / "notes.txt")
 
 
-HOLD = "import sys, time; from pairwright.runs import lock\nwith lock(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from pairwright.runs import lock
+with lock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_two_processes_do_not_work_in_one_run_and_a_killed_one_leaves_no_lock(tmp_path):
