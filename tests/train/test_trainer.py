@@ -166,7 +166,7 @@ def test_a_resumed_run_ends_in_the_same_bits_as_an_uninterrupted_one(
     }
     train(prefs, output=tmp_path / "whole", **settings)
     stopped_run(prefs, tmp_path / "parts", after=7, **settings)
-    steps = sorted(path.name for path in (tmp_path / "parts/checkpoints").iterdir())
+    steps = sorted(path.name for path in (tmp_path / "parts/checkpoints").glob("checkpoint-*"))
     assert steps == ["checkpoint-4", "checkpoint-6"]
     train(prefs, output=tmp_path / "parts", **settings)
     assert same_bits(tmp_path / "whole", tmp_path / "parts")

@@ -45,6 +45,18 @@ class MetricsFile(TrainerCallback):
                 file.write(_line(logs, state.global_step))
 
 
+class LastStep(TrainerCallback):
+    """Have the last step logged, wherever it falls: the last line tells how the training ended."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Ask for a line."""
+        if state.global_step >= state.max_steps and args.logging_strategy != "no":
+            control.should_log = True
+        return control
+
+
 class Progress(TrainerCallback):
     """Step, rate and time left on stderr: one line that changes on a terminal, one line for each log elsewhere."""
 

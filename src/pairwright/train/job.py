@@ -9,7 +9,7 @@ OUTPUT/training.json   settings as resolved, versions, what was dropped, digests
 
 import hashlib
 import json
-import shutil
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,11 @@ from pairwright.logprobs.columns import placement_for
 from pairwright.logprobs.models import no_bars, open_config, open_model, open_tokenizer
 from pairwright.logprobs.tokenise import Limits
 from pairwright.preferences import Preferences
-from pairwright.runs import digest, versions, write_beside, write_json
+from pairwright.runs import digest_file, digest_of, versions, write_beside, write_json
 from pairwright.train.cards import model_card
 from pairwright.train.config import TrainConfig, resolve
 from pairwright.train.data import Examples, answer_examples, has_reference_columns, pair_examples
+from pairwright.train.output import claim, look, remove_checkpoints
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainingArguments
@@ -92,7 +93,8 @@ def train(
     """Train a model on preferences.
 
     A run that was killed goes on from its last whole checkpoint when it is called again with the same data and
-    settings; on a CPU it ends with the same weights and metrics as one that was never killed.
+    settings; on a CPU it ends with the same weights and metrics as one that was never killed. A finished one is not
+    trained again: its result is given.
 
     Args:
         prefs: the data, as it came from `pair`, `select` or `relabel`.
@@ -102,7 +104,8 @@ def train(
         settings: fields of `TrainConfig`, settings of the loss, names of Hugging Face's `TrainingArguments`.
 
     Raises:
-        InputError: a setting is unknown, data or model do not fit, or `output` holds another run's checkpoints.
+        InputError: a setting is unknown, data or model do not fit, or `output` holds another training or what is of
+            none.
         PairwrightError: the loss stopped being a number.
     """
     prepared = prepare(prefs, resolve(model=model, loss=loss, **settings))
@@ -143,8 +146,15 @@ def _mark(config: TrainConfig, examples: Examples) -> str:
     facts = config.model_dump(mode="json") | {"data": examples.digest()}
     for name in ("model", "tokenizer", "reference_model"):
         place = facts[name]
-        facts[name] = digest(place) if place and Path(place).is_dir() else place
+        facts[name] = _contents(Path(place)) if place and Path(place).is_dir() else place
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _contents(model: Path) -> str:
+    """Digest of the files of a model directory; what lies deeper, such as this run's output, is no part of it."""
+    return digest_of(
+        {path.name: digest_file(path) for path in model.iterdir() if path.is_file() and not path.name.startswith(".")}
+    )
 
 
 def fit(
@@ -160,20 +170,30 @@ def fit(
     """
     from pairwright.train.callbacks import MetricsFile, Progress
 
-    config, metrics = prepared.config, output / "metrics.jsonl"
-    checkpoint = _last_checkpoint(output / "checkpoints", prepared.mark)
-    watchers = [MetricsFile(metrics), Progress(_summary(prepared)), *callbacks]
-    trainer = make_trainer(prepared, output / "checkpoints", callbacks=watchers)
-    if checkpoint is not None:
-        trainer.go_on_from(checkpoint)
-    with no_bars():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    done = TrainedModel(
-        output, output / "model", metrics, config, len(prepared.examples.rows), prepared.examples.dropped
-    )
-    if trainer.state.global_step >= trainer.state.max_steps and trainer.args.should_save:
+    config, metrics, examples = prepared.config, output / "metrics.jsonl", prepared.examples
+    if Path(config.model).is_dir() and Path(config.model).resolve() == output.resolve():
+        raise InputError(f"{output} is the directory of the model to start from; choose another output")
+    found = look(output, prepared.mark)
+    done = TrainedModel(output, output / "model", metrics, config, len(examples.rows), examples.dropped)
+    if found.finished:
+        print(f"train: {output} holds this very training, finished; nothing was trained again", file=sys.stderr)
+    else:
+        watchers = [MetricsFile(metrics), Progress(_summary(prepared)), *callbacks]
+        trainer = make_trainer(prepared, output / "checkpoints", callbacks=watchers)
+        if trainer.args.should_save:
+            claim(output, prepared.mark, anew=found.checkpoint is None)
+        with no_bars():
+            if found.checkpoint is None:
+                trainer.train()
+            else:
+                trainer.go_on_from(found.checkpoint)
+        if trainer.state.global_step < trainer.state.max_steps or not trainer.args.should_save:
+            return done
+        trainer.check_finite()
         with no_bars():
             _save(trainer, prefs, prepared, done)
+    if not config.keep_checkpoints:
+        remove_checkpoints(output)
     return done
 
 
@@ -192,6 +212,7 @@ def make_trainer(
     transformers = need("transformers", extra="train")
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+    from pairwright.train.callbacks import LastStep
     from pairwright.train.trainer import PairTrainer
 
     config = prepared.config
@@ -205,7 +226,7 @@ def make_trainer(
         config.bound_loss(),
         reference=_reference(prepared, policy),
         mark=prepared.mark,
-        callbacks=callbacks,
+        callbacks=[LastStep(), *callbacks],
     )
     for watcher in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(watcher)
@@ -294,33 +315,8 @@ def _goal(prefs: Preferences, tokenizer: Any) -> GoalFormat | None:
     return None if form is None else form.model_copy(update={"placement": placement_for(form, tokenizer)})
 
 
-def _last_checkpoint(folder: Path, mark: str) -> Path | None:
-    """The newest whole checkpoint of this run; a half-written one is removed.
-
-    Raises:
-        InputError: the checkpoints belong to another run.
-    """
-    from pairwright.train.trainer import MARK
-
-    whole: dict[int, Path] = {}
-    for path in folder.glob("checkpoint-*"):
-        try:
-            said = json.loads((path / MARK).read_text(encoding="utf-8"))
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            shutil.rmtree(path)
-            continue
-        if said["run"] != mark:
-            raise InputError(
-                f"{folder} holds checkpoints of a run with other data or settings; "
-                "choose another output, or remove that directory to start over"
-            )
-        whole[int(said["step"])] = path
-    return whole[max(whole)] if whole else None
-
-
 def _save(trainer: "PairTrainer", prefs: Preferences, prepared: Prepared, done: TrainedModel) -> None:
-    """Write the model, then `training.json`, then remove the checkpoints."""
+    """Write the adapter, the model, then `training.json`."""
     config: TrainConfig = prepared.config
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     if config.lora is not None:
@@ -345,8 +341,6 @@ def _save(trainer: "PairTrainer", prefs: Preferences, prepared: Prepared, done: 
             (temporary / "generation_goal.json").write_text(prepared.goal.model_dump_json(indent=2) + "\n", "utf-8")
         (temporary / "README.md").write_text(card, encoding="utf-8")
     write_json(done.directory / "training.json", _record(prefs, prepared, done, steps=trainer.state.global_step))
-    if not config.keep_checkpoints:
-        shutil.rmtree(done.directory / "checkpoints", ignore_errors=True)
 
 
 def _record(prefs: Preferences, prepared: Prepared, done: TrainedModel, *, steps: int) -> Mapping[str, Any]:

@@ -14,17 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from pairwright.errors import PairwrightError
 from pairwright.logprobs.core import AnswerLogps, Batch, answer_logps
 from pairwright.losses import PairLogps, PairLoss, Side
-from pairwright.runs import write_json
 from pairwright.train.data import Example
+from pairwright.train.output import MARK, rotate, seal
 from pairwright.train.reference import Reference, none
-
-MARK = "pairwright.json"
-"""The last file of a checkpoint: the digest of the run that it belongs to, and its metrics so far."""
 
 Loss = Callable[[PairLogps], PairLoss]
 
@@ -100,6 +97,8 @@ class PairTrainer(Trainer):
         # compute_loss divides by the weight of the whole optimisation step, so the trainer must not divide again.
         self.loss_is_scaled_for_ga = True
         self.loss, self.reference, self.mark, self.meter = loss, reference, mark, Meter()
+        # Old checkpoints go when the new one counts, and not before, as the trainer itself would have it.
+        self._kept, args.save_total_limit = args.save_total_limit, None
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -142,10 +141,7 @@ class PairTrainer(Trainer):
             self.meter.sums.clear()
             logs |= means
             if not math.isfinite(logs["loss"]):
-                raise PairwrightError(
-                    f"the loss is {logs['loss']} at step {self.state.global_step}; "
-                    "lower learning_rate, or train in float32"
-                )
+                raise _no_number(f"the loss is {logs['loss']}", self.state.global_step)
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: Mapping[str, Tensor]) -> int:
@@ -154,17 +150,55 @@ class PairTrainer(Trainer):
         model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
         return 6 * tokens * sum(weight.numel() for weight in model.parameters())
 
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+    def check_finite(self) -> dict[str, float]:
+        """The sums of the window so far, after a look at them and at the weights.
+
+        Raises:
+            PairwrightError: one of them is no number.
+        """
         sums = self.meter.gathered(self)
+        broken = [name for name, total in sums.items() if not math.isfinite(total)]
+        if broken:
+            raise _no_number(f"{_name(broken[0])} is {sums[broken[0]]}", self.state.global_step)
+        model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
+        if not all(bool(weight.isfinite().all()) for weight in model.parameters() if weight.requires_grad):
+            raise _no_number("a weight is no finite number", self.state.global_step)
+        return sums
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        sums = self.check_finite()
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(self.args.output_dir or ".") / f"checkpoint-{self.state.global_step}"
-            write_json(folder / MARK, {"run": self.mark, "step": self.state.global_step, "sums": sums})
+            folder = Path(self.args.output_dir or ".")
+            step = self.state.global_step
+            seal(folder / f"checkpoint-{step}", mark=self.mark, step=step, sums=sums)
+            rotate(folder, self._kept)
 
     def go_on_from(self, checkpoint: Path) -> None:
-        """Take up the metrics that a checkpoint had not logged yet."""
+        """Train on from a checkpoint, with the metrics that it had not logged yet.
+
+        After the last step there is nothing to train: weights and log are taken as they are. (The trainer's own
+        resuming would look for the end of training after one more step.)
+        """
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         if self.args.process_index == 0:
             self.meter.sums = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))["sums"]
+        if state.global_step < state.max_steps:
+            self.train(resume_from_checkpoint=str(checkpoint))
+            return
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = state
+        self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
+        self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+
+
+def _no_number(what: str, step: int) -> PairwrightError:
+    return PairwrightError(f"{what} at step {step}; lower learning_rate, or train in float32")
+
+
+def _name(measure: str) -> str:
+    return "the loss" if measure == "loss" else measure
 
 
 def pairs_of(logps: AnswerLogps, inputs: Mapping[str, Tensor], ref: Tensor | None) -> PairLogps:
