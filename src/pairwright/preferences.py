@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pairwright.errors import InputError
 from pairwright.goals import GoalFormat, place
@@ -58,6 +58,8 @@ PAIR_COLUMNS: dict[str, pl.DataType] = {
 }
 _DEFAULTS: dict[str, pl.Expr] = {"weight": pl.lit(1.0), "split": pl.lit("train")}
 _REQUIRED = {"prompt_id", "prompt", "response", "chosen_id", "rejected_id"}
+
+_FRAMES = ("prompts", "responses", "pairs")
 
 Frame = pl.LazyFrame | pl.DataFrame
 Layout = Literal["trl", "llama_factory", "openrlhf", "unpaired", "prompts"]
@@ -220,12 +222,14 @@ class Preferences:
     def save(self, path: str | Path) -> Path:
         """Write the native directory: three parquet files, and `manifest.json` last. An old one is replaced.
 
+        What was opened from the old one stays readable: its files live until nothing scans them any more.
+
         Raises:
-            InputError: something else than a native directory stands at `path`.
+            InputError: something else than a native directory stands at `path`, or one that holds other files too.
         """
         target = Path(path)
-        if target.exists() and not (target / "manifest.json").is_file():
-            raise InputError(f"{target} exists and is not a pairwright directory; choose another -o or remove it")
+        if target.exists():
+            _check_ours(target)
         with write_beside(target) as temporary:
             temporary.mkdir()
             rows: dict[str, int] = {}
@@ -242,25 +246,22 @@ class Preferences:
         """Open a native directory; the frames are scanned, not read.
 
         Raises:
-            InputError: it is none, or one of a newer pairwright.
+            InputError: it is none, one of a newer pairwright, or damaged.
         """
         root = Path(path)
-        try:
-            manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{root} has no manifest.json, so it is no pairwright directory") from None
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{root / 'manifest.json'}, line {error.lineno}: not JSON; write the data again"
-            ) from error
-        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA_VERSION:
+        manifest = _manifest(root)
+        if manifest.get("schema") != SCHEMA_VERSION:
             raise InputError(f"{root} was written by another pairwright (schema {SCHEMA_VERSION} is read here)")
-        names = ("prompts", "responses", "pairs")
-        missing = [name for name in names if not (root / f"{name}.parquet").is_file()]
+        missing = [name for name in _FRAMES if not (root / f"{name}.parquet").is_file()]
         if missing:
             raise InputError(f"{root} lacks {', '.join(f'{name}.parquet' for name in missing)}; write it again")
-        prompts, responses, pairs = (pl.scan_parquet(root / f"{name}.parquet") for name in names)
-        lineage = [Step.model_validate(step) for step in manifest.get("lineage", [])]
+        try:
+            lineage = _LINEAGE.validate_python(manifest.get("lineage", []))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, ("lineage", *first["loc"])))
+            raise InputError(f"{root / 'manifest.json'}: {where}: {first['msg']}; write the data again") from error
+        prompts, responses, pairs = (_scanned(root / f"{name}.parquet") for name in _FRAMES)
         return cls.of(prompts, responses, pairs, lineage)
 
     def manifest(self) -> dict[str, Any]:
@@ -343,7 +344,51 @@ class Preferences:
         return to_dataset(self)
 
     def _frames(self) -> dict[str, pl.LazyFrame]:
-        return {"prompts": self.prompts, "responses": self.responses, "pairs": self.pairs}
+        return dict(zip(_FRAMES, (self.prompts, self.responses, self.pairs), strict=True))
+
+
+_LINEAGE = TypeAdapter(list[Step])
+
+
+def _manifest(root: Path) -> dict[str, Any]:
+    """The manifest of a native directory."""
+    file = root / "manifest.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{root} has no manifest.json, so it is no pairwright directory") from None
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); check its permissions") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file}, line {error.lineno}: not JSON; write the data again") from error
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InputError(f"{file} is damaged ({type(error).__name__}); write the data again") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _check_ours(target: Path) -> None:
+    """Refuse to replace what is no native directory, or holds what no native directory does."""
+    if not (target / "manifest.json").is_file() or not {"schema", "lineage"} <= _manifest(target).keys():
+        raise InputError(f"{target} exists and is not a pairwright directory; choose another -o or remove it")
+    ours = {"manifest.json", *(f"{name}.parquet" for name in _FRAMES)}
+    others = sorted(child.name for child in target.iterdir() if child.name not in ours)
+    if others:
+        raise InputError(
+            f"{target} holds other files than the data ({', '.join(others[:5])}) and would be replaced whole; "
+            "choose another -o or move them"
+        )
+
+
+def _scanned(file: Path) -> pl.LazyFrame:
+    """A parquet file as a lazy frame that reads the open file, not whatever has its name by then."""
+    try:
+        with file.open("rb") as opened:
+            frame = pl.scan_parquet(opened)
+            frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        says = str(error).strip().split("\n")[0][:200]
+        raise InputError(f"{file} is no readable parquet file ({says}); write the data again") from error
+    return frame
 
 
 def _told(step: Step) -> str:

@@ -9,6 +9,7 @@ A run is a directory with one directory for each step, `RUN/<nn>-<name>/`:
 A step directory without `done.json` is half done, whatever else it holds. So a run may be killed at any moment.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -43,6 +44,7 @@ THIRD_PARTIES = (
 """Whose versions a run records, where they are installed."""
 
 _OWN = frozenset({"settings.json", "done.json"})
+_TRIES = 20
 _PASSING = frozenset({"checkpoints"})
 _STEP = re.compile(r"(\d+)-(.+)")
 
@@ -56,22 +58,61 @@ def write_beside(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: file or directory to write; its parents are made.
+
+    Raises:
+        InputError: `path` is no name for a file, lies under a file or where nothing may be written, or a file was
+            written and a directory stands at `path`.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _check_writable(target)
     _sweep(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     _remove(temporary)
     try:
         yield temporary
         _sync(temporary)
-        if target.is_dir() and not target.is_symlink():
-            _exchange(target, temporary)
-        else:
-            temporary.replace(target)
+        _put(temporary, target)
         _sync_one(target.parent)
     finally:
         _remove(temporary)
+
+
+def _check_writable(target: Path) -> None:
+    """Make the parents of `target`; what is in the way is one sentence."""
+    if target.name in ("", ".."):
+        raise InputError(f"{target} is no name for an output; give the path of a file or a new directory to -o")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target.parent} cannot be made a directory ({error.strerror}); choose another -o") from error
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InputError(f"nothing may be written into {target.parent}; choose another -o or change its permissions")
+
+
+def _put(temporary: Path, target: Path) -> None:
+    """Give `temporary` its name; a directory takes the place of a directory, and nothing else of one.
+
+    Another process may put its own directory there meanwhile; then the exchange is tried again, and the last one stays.
+    """
+    if not temporary.is_dir():
+        if target.is_dir() and not target.is_symlink():
+            raise InputError(f"{target} is a directory, and a file is to be written; choose another -o or remove it")
+        temporary.replace(target)
+        return
+    if target.is_file():
+        raise InputError(f"{target} is a file, and a directory is to be written; choose another -o or remove it")
+    for _ in range(_TRIES):
+        try:
+            if target.is_dir() and not target.is_symlink():
+                _exchange(target, temporary)
+            else:
+                temporary.replace(target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+            failed = error
+    raise PairwrightError(f"{target} is being written by another process ({failed.strerror}); try again")
 
 
 def write_text(path: str | Path, text: str) -> Path:

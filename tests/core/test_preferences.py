@@ -168,6 +168,18 @@ def test_a_native_directory_can_be_written_over_itself(prefs: Preferences, tmp_p
     opened = Preferences.load(tmp_path / "data")
     opened.then(Step(name="select"), pairs=opened.pairs.head(2)).save(tmp_path / "data")
     assert Preferences.load(tmp_path / "data").counts().pairs == 2
+    assert opened == prefs, "what was opened before is what it was"
+
+
+def test_what_was_saved_over_the_data_it_came_from_stays_readable(prefs: Preferences, tmp_path: Path) -> None:
+    prefs.save(tmp_path / "data")
+    opened = Preferences.load(tmp_path / "data")
+    fewer = opened.then(Step(name="select"), pairs=opened.pairs.tail(2))
+    fewer.save(tmp_path / "data")
+    assert fewer.counts() == (2, 4, 2)
+    fewer.save(tmp_path / "data")
+    assert Preferences.load(tmp_path / "data") == fewer
+    assert fewer.view("score").collect()["score_chosen"].to_list() == [7.5, 2.0]
 
 
 def test_a_foreign_directory_is_not_overwritten(prefs: Preferences, tmp_path: Path) -> None:
@@ -176,6 +188,43 @@ def test_a_foreign_directory_is_not_overwritten(prefs: Preferences, tmp_path: Pa
     with pytest.raises(InputError, match="not a pairwright directory"):
         prefs.save(tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("manifest", ['{"name": "web app"}', '{"schema": 1}', "[]"])
+def test_a_manifest_of_another_program_is_not_overwritten(prefs: Preferences, tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text(manifest)
+    with pytest.raises(InputError, match="not a pairwright directory"):
+        prefs.save(tmp_path / "app")
+    assert (tmp_path / "app" / "manifest.json").read_text() == manifest
+
+
+def test_other_files_in_a_native_directory_are_not_removed(prefs: Preferences, tmp_path: Path) -> None:
+    prefs.save(tmp_path / "data")
+    (tmp_path / "data" / "notes.md").write_text("precious")
+    with pytest.raises(InputError, match=r"holds other files than the data \(notes\.md\)"):
+        prefs.save(tmp_path / "data")
+    assert (tmp_path / "data" / "notes.md").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("manifest.json", b'{"schema": 1, "lineage": [{"nam": "x"}]}', r"manifest\.json: lineage\.0\.\w+: .*again"),
+        ("manifest.json", b'{"schema": 1, "lineage": 3}', r"manifest\.json: lineage: .*list"),
+        ("manifest.json", b"\xff\xfe\x00", r"manifest\.json is damaged"),
+        ("pairs.parquet", b"PAR1 and nothing", r"pairs\.parquet is no readable parquet file"),
+        ("pairs.parquet", b"", r"pairs\.parquet is no readable parquet file"),
+    ],
+)
+def test_a_damaged_directory_is_one_sentence(
+    prefs: Preferences, tmp_path: Path, file: str, content: bytes, words: str
+) -> None:
+    prefs.save(tmp_path / "data")
+    (tmp_path / "data" / file).write_bytes(content)
+    with pytest.raises(InputError, match=words) as caught:
+        Preferences.load(tmp_path / "data")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

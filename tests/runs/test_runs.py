@@ -54,6 +54,51 @@ def test_a_directory_takes_the_place_of_an_old_one_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_file_never_takes_the_place_of_a_directory_nor_a_directory_that_of_a_file(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "part-0").write_text("precious")
+    with pytest.raises(InputError, match="out is a directory, and a file is to be written"):
+        runs.write_text(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "part-0").read_text() == "precious"
+    (tmp_path / "file").write_text("old")
+    with (
+        pytest.raises(InputError, match="file is a file, and a directory is to be written"),
+        runs.write_beside(tmp_path / "file") as temporary,
+    ):
+        temporary.mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "out"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("", "no name for an output"), (".", "no name"), ("..", "no name"), ("file/below.txt", "cannot be made a dir")],
+)
+def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, name, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(InputError, match=says):
+        runs.write_text(name, "new")
+    monkeypatch.setattr("pairwright.runs.os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(InputError, match="nothing may be written into"):
+        runs.write_text("other.txt", "new")
+
+
+def test_a_directory_that_another_process_put_there_meanwhile_is_exchanged(tmp_path, monkeypatch):
+    target = tmp_path / "out"
+    replace = Path.replace
+
+    def late(self, other):
+        monkeypatch.undo()
+        (target / "theirs").mkdir(parents=True)
+        return replace(self, other)
+
+    with runs.write_beside(target) as temporary:
+        temporary.mkdir()
+        (temporary / "ours.txt").write_text("ours")
+        monkeypatch.setattr(Path, "replace", late)
+    assert [path.name for path in target.iterdir()] == ["ours.txt"]
+
+
 def dead_pid() -> int:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
