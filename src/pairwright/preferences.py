@@ -102,8 +102,6 @@ class Preferences:
     responses: pl.LazyFrame
     pairs: pl.LazyFrame
     lineage: tuple[Step, ...] = ()
-    keepalive: object = None
-    """Whatever must live as long as the frames, such as a temporary directory that they scan."""
 
     @classmethod
     def of(
@@ -112,7 +110,6 @@ class Preferences:
         responses: Frame,
         pairs: Frame | None = None,
         lineage: Sequence[Step] = (),
-        keepalive: object = None,
     ) -> "Preferences":
         """Make a `Preferences` from frames: absent optional columns are added as null, types are cast.
 
@@ -121,7 +118,6 @@ class Preferences:
             responses: at least `prompt_id`, `response`; without `response_id` the rows are numbered.
             pairs: at least `prompt_id`, `chosen_id`, `rejected_id`; None is no pairs yet.
             lineage: how they came to be.
-            keepalive: kept with the result.
 
         Raises:
             InputError: a needed column is missing or has the wrong type.
@@ -135,7 +131,6 @@ class Preferences:
             _standard(answers, RESPONSE_COLUMNS, "responses"),
             _standard(comparisons, PAIR_COLUMNS, "pairs"),
             tuple(lineage),
-            keepalive,
         )
 
     def then(
@@ -152,7 +147,6 @@ class Preferences:
             self.responses if responses is None else responses,
             self.pairs if pairs is None else pairs,
             (*self.lineage, step),
-            self.keepalive,
         )
 
     def counts(self) -> Counts:

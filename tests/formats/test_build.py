@@ -1,7 +1,10 @@
 """Records put together: what is merged and what is not, in memory and past the bound."""
 
+import os
 import random
 import string
+import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -24,7 +27,7 @@ def built(records, **how):
     for record in records:
         builder.add(record)
     made = builder.finish()
-    return Preferences.of(made.prompts, made.responses, made.pairs, keepalive=made.keepalive), made
+    return Preferences.of(made.prompts, made.responses, made.pairs), made
 
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "system"]), st.text()), min_size=1))
@@ -126,27 +129,24 @@ def test_batches_and_files_beyond_the_bound_give_the_same_preferences(seed, batc
     expected, _ = built(some_records(seed, 30))
     assert built(some_records(seed, 30), batch=batch)[0] == expected
     spilled, made = built(some_records(seed, 30), batch=batch, bound=0)
-    assert made.keepalive is not None
+    assert "SCAN" in made.pairs.explain()
     assert spilled == expected
 
 
-def test_the_temporary_directory_goes_with_the_preferences():
-    prefs, made = built(some_records(0, 30), batch=7, bound=0)
-    room = made.keepalive.path
-    del made
-    assert prefs.counts().pairs == 15
-    assert room.is_dir()
-    later = prefs.then(prefs.lineage[0] if prefs.lineage else _step())
-    del prefs
-    assert later.counts().pairs == 15
-    del later
-    assert not room.exists()
-
-
-def _step():
-    from pairwright.preferences import Step
-
-    return Step(name="nothing")
+def test_a_frame_outlives_the_preferences_it_was_taken_from_and_the_temporary_directory_goes_at_the_end(tmp_path):
+    code = """if True:
+        import pairwright.formats.build as build, pairwright as pw
+        build.Builder.__init__.__kwdefaults__["bound"] = 0
+        row = {"prompt": "Q?", "chosen": "a", "rejected": "b"}
+        assert pw.read([row] * 3).pairs.collect().height == 3
+        import os, tempfile
+        print(len(os.listdir(tempfile.gettempdir())))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_repeated_row_adds_a_pair_and_no_answer():

@@ -3,15 +3,15 @@
 Records become Polars frames in batches, so that only one batch lives as Python objects. Answers are merged when prompt,
 text, model and every score agree, prompts when they are the same conversation; both over the whole source, by keys of
 16 bytes, and in file order. Past `bound` bytes the batches wait in parquet files of a temporary directory, which lives
-as long as the `Preferences`.
+as long as the process: a frame taken out of the `Preferences` still scans it.
 """
 
+import atexit
 import base64
 import hashlib
 import json
 import shutil
 import tempfile
-import weakref
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,12 +34,11 @@ _TAKEN = frozenset({*PROMPT_COLUMNS, *RESPONSE_COLUMNS, *PAIR_COLUMNS, *_SIDES, 
 _UNNAMED = "source_"
 
 
-class Room:
-    """A temporary directory that goes when nothing holds it any more."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="pairwright-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+def _room() -> Path:
+    """A temporary directory that goes when the process ends."""
+    path = Path(tempfile.mkdtemp(prefix="pairwright-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 class Built(NamedTuple):
@@ -49,7 +48,6 @@ class Built(NamedTuple):
     responses: pl.LazyFrame
     pairs: pl.LazyFrame
     notes: tuple[str, ...]
-    keepalive: Room | None
 
 
 class _Frames(NamedTuple):
@@ -150,7 +148,7 @@ class Builder:
         self._prompt_keys: list[pl.DataFrame] = []
         self._answer_keys: list[pl.DataFrame] = []
         self._encoded: list[list[frozenset[str]]] = []
-        self._room: Room | None = None
+        self._room: Path | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -274,7 +272,7 @@ class Builder:
         frames = [_joined([part[i] for part in finished], [done[i] for done in self._encoded]) for i in range(3)]
         if "prompt_mismatch" in frames[2].collect_schema():
             frames[2] = frames[2].with_columns(pl.col("prompt_mismatch").fill_null(False))
-        return Built(frames[0], frames[1], frames[2], notes, self._room)
+        return Built(frames[0], frames[1], frames[2], notes)
 
     def _flush(self) -> None:
         if not self._pending and self._chunks:
@@ -304,7 +302,7 @@ class Builder:
         self._bytes += sum(int(frame.estimated_size()) for frame in frames)
         self._chunks.append(frames)
         if self._bytes > self._bound or self._room is not None:
-            self._room = self._room or Room()
+            self._room = self._room or _room()
             for index, chunk in enumerate(self._chunks):
                 if isinstance(chunk, _Frames):
                     self._chunks[index] = self._written(f"batch-{index}", chunk)
@@ -313,7 +311,7 @@ class Builder:
         assert self._room is not None
         paths = []
         for kind, frame in zip(_Frames._fields, frames, strict=True):
-            path = self._room.path / f"{name}-{kind}.parquet"
+            path = self._room / f"{name}-{kind}.parquet"
             frame.write_parquet(path, compression="lz4", statistics=False)
             paths.append(path)
         return paths[0], paths[1], paths[2]

@@ -108,7 +108,7 @@ def read(
         dropped=dict(reading.dropped),
         notes=(*form.notes, *built.notes, *(f"{n:,} lines: {says}" for says, n in reading.notes.items())),
     )
-    return Preferences.of(built.prompts, built.responses, built.pairs, (step,), built.keepalive)
+    return Preferences.of(built.prompts, built.responses, built.pairs, (step,))
 
 
 @dataclass

@@ -98,7 +98,7 @@ def generate(
         notes=(*notes, *_outside(goals, form), *_observations(answers)),
     )
     # A new lineage: a goal format of the prompts' own history is not one of these answers.
-    return Preferences.of(chosen, answers, pl.LazyFrame(schema=PAIR_COLUMNS), [step], prompts.keepalive)
+    return Preferences.of(chosen, answers, pl.LazyFrame(schema=PAIR_COLUMNS), [step])
 
 
 def read_goal_format(path: str | Path) -> GoalFormat:

@@ -9,19 +9,30 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from pairwright.chat import Conversation, text_of
 from pairwright.errors import InputError
 from pairwright.logprobs.columns import Texts, pair_texts
 from pairwright.logprobs.progress import Ticker
-from pairwright.logprobs.tokenise import Limits, PromptTokens, Tokens, Truncate, tokenise_answer, tokenise_prompt
+from pairwright.logprobs.tokenise import (
+    Limits,
+    PromptTokens,
+    Tokens,
+    Truncate,
+    is_absent,
+    tokenise_answer,
+    tokenise_prompt,
+)
 from pairwright.preferences import Preferences
 
 REASONS = (
     "missing_answer",
+    "missing_prompt",
     "unscored",
     "empty_chosen",
     "empty_rejected",
     "empty_response",
     "equal_text",
+    "several_turns",
     "lost_to_truncation",
     "equal_after_truncation",
     "no_reference",
@@ -108,6 +119,7 @@ def pair_examples(
     """
     part = _split_of(prefs, split)
     numbers = _numbers(part, reference)
+    columns_limit = _columns_limit(part, reference)
     rows: list[Example] = []
     dropped: dict[str, int] = {}
     facts = _Facts()
@@ -124,6 +136,7 @@ def pair_examples(
             dropped[reason] = dropped.get(reason, 0) + 1
             continue
         _check_lengths(row, pair, reference=reference, truncate=truncate)
+        _check_cut(head, limits, columns_limit, reference=reference)
         rows.append(_example(row, pair, scores=scores, reference=reference))
     _some(rows, dropped, f"pairs of split {split!r}")
     return Examples(rows, _in_order(dropped), facts.notes())
@@ -134,16 +147,18 @@ def answer_examples(
 ) -> Examples:
     """Every answer to the prompts of one split as an example of its own, for supervised fine-tuning.
 
+    An answer whose prompt is not among the prompts is of no split; it is counted as `missing_prompt` in each.
+
     Raises:
         InputError: no answer is left.
     """
-    prompts = prefs.prompts
-    if "split" in prompts.collect_schema():
-        prompts = prompts.filter(pl.col("split") == split)
-    asked = prompts.select("prompt_id", "prompt")
+    has_split = "split" in prefs.prompts.collect_schema()
+    part = pl.col("split") if has_split else pl.lit(split)
+    asked = prefs.prompts.select("prompt_id", "prompt", part.alias("split"), there=pl.lit(True))
     frame = prefs.responses.select("prompt_id", "response").join(
-        asked, on="prompt_id", how="inner", maintain_order="left"
+        asked, on="prompt_id", how="left", maintain_order="left"
     )
+    frame = frame.filter(pl.col("there").is_null() | (pl.col("split") == split))
     rows: list[Example] = []
     dropped: dict[str, int] = {}
     facts = _Facts()
@@ -166,7 +181,7 @@ class _Facts:
     """What is worth a note, and the last prompt's tokens, so that a prompt of several rows is tokenised once."""
 
     def __init__(self) -> None:
-        self._last: tuple[Any, str] | None = None
+        self._last: tuple[Conversation | None, str] | None = None
         self._head: PromptTokens | None = None
         self._cut = self._rejoined = self._prompts = self._answers = 0
 
@@ -199,7 +214,7 @@ def _split_of(prefs: Preferences, split: str) -> Preferences:
         what = f"its pairs are of {', '.join(map(repr, there))}" if there else "it has no pairs at all; pair it first"
         raise InputError(f"the data have no pairs of split {split!r}: {what}")
     pairs = prefs.pairs.filter(pl.col("split") == split)
-    return Preferences.of(prefs.prompts, prefs.responses, pairs, prefs.lineage, prefs.keepalive)
+    return Preferences.of(prefs.prompts, prefs.responses, pairs, prefs.lineage)
 
 
 def _numbers(prefs: Preferences, reference: str | None) -> pl.DataFrame:
@@ -225,14 +240,18 @@ def _early_reason(row: Mapping[str, Any], texts: Texts, *, scores: bool) -> str 
             f"the pair of answers {row['chosen_id']} and {row['rejected_id']} has weight {weight}; "
             "a weight is a number from 0 up"
         )
-    if any(answer is None for answer in texts.answers):
+    if any(is_absent(answer) for answer in texts.answers):
         return "missing_answer"
+    if is_absent(texts.prompt):
+        return "missing_prompt"
     if scores and not all(_finite(row[f"score_{side}"]) for side in ("chosen", "rejected")):
         return "unscored"
     for side, answer in zip(("chosen", "rejected"), texts.answers, strict=True):
-        if not "".join(message["content"] for message in answer).strip():
+        if not text_of(answer or []).strip():
             return f"empty_{side}"
-    return "equal_text" if texts.answers[0] == texts.answers[1] else None
+    if texts.answers[0] == texts.answers[1]:
+        return "equal_text"
+    return "several_turns" if any(len(answer or []) > 1 for answer in texts.answers) else None
 
 
 def _late_reason(row: Mapping[str, Any], pair: Sequence[Tokens], *, reference: str | None) -> str | None:
@@ -263,6 +282,28 @@ def _check_lengths(
                 f"logp_{reference} was made for {had} tokens of answer {row[f'{side}_id']}, which has {has} here "
                 f"(truncate={truncate!r}); run logprobs again with this tokenizer, max_length and max_prompt_length"
             )
+
+
+def _columns_limit(prefs: Preferences, reference: str | None) -> int | None:
+    """The `max_prompt_length` that the reference columns were made with; None where the lineage does not say."""
+    for step in reversed(prefs.lineage):
+        if step.name == "logprobs" and step.settings.get("name") == reference:
+            found = step.settings.get("max_prompt_length")
+            return found if isinstance(found, int) else None
+    return None
+
+
+def _check_cut(head: PromptTokens, limits: Limits, columns_limit: int | None, *, reference: str | None) -> None:
+    """Refuse reference columns whose prompt was cut otherwise than here; the answers' lengths do not show it."""
+    if columns_limit is None or columns_limit == limits.max_prompt_length:
+        return
+    whole = len(head.ids) + head.cut
+    if whole > min(columns_limit, limits.max_prompt_length):
+        raise InputError(
+            f"logp_{reference} was made with max_prompt_length {columns_limit}, which here is "
+            f"{limits.max_prompt_length}, and a prompt of {whole} tokens is cut by one of the two; give both the same "
+            "max_length and max_prompt_length, or run logprobs again"
+        )
 
 
 def _example(row: Mapping[str, Any], pair: Sequence[Tokens], *, scores: bool, reference: str | None) -> Example:
