@@ -1,15 +1,17 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import torch
 
 import tiny
+from pairwright.chat import assistant, user
 from pairwright.errors import InputError
 from pairwright.logprobs import logprobs
 from pairwright.logprobs.columns import batches_by_length
-from pairwright.preferences import Step
+from pairwright.preferences import Preferences, Step
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,37 @@ def test_answers_that_cannot_be_read_are_null_and_said(model: Path) -> None:
         "1 answers have no logp_m: lost_to_truncation",
     )
     assert out.dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (None, "missing_answer"),
+        ([{"role": "assistant", "content": None}], "missing_answer"),
+        ([assistant("a"), user("words of the user"), assistant("b")], "several_turns"),
+    ],
+)
+@pytest.mark.parametrize("with_goals", [False, True])
+def test_an_answer_that_is_none_is_null_and_said(with_goals: bool, first: Any, reason: str, model: Path) -> None:
+    prefs = tiny.preferences(2)
+    frame = prefs.responses.collect()
+    new = pl.Series("response", [first, *frame["response"].to_list()[1:]], dtype=frame["response"].dtype)
+    pairs = prefs.pairs.with_columns(goal=pl.lit(8.0 if with_goals else None, dtype=pl.Float64))
+    out = logprobs(Preferences.of(prefs.prompts, frame.with_columns(new), pairs), model=model, name="m")
+    assert out.view("logp_m").collect()["logp_m_chosen"].is_null().to_list() == [True, False]
+    assert out.lineage[-1].notes == (f"1 answers have no logp_m: {reason}",)
+
+
+@pytest.mark.parametrize("with_goals", [False, True])
+def test_answers_to_a_prompt_that_is_not_there_are_null_and_said(with_goals: bool, model: Path) -> None:
+    prefs = tiny.preferences(3)
+    pairs = prefs.pairs.with_columns(goal=pl.lit(8.0 if with_goals else None, dtype=pl.Float64))
+    step = Step(name="relabel", settings={"goal": {"template": "Reach {scores}", "placement": "user"}})
+    lineage = (step,) if with_goals else ()
+    data = Preferences.of(prefs.prompts.collect().tail(2), prefs.responses, pairs, lineage)
+    out = logprobs(data, model=model, name="m")
+    assert out.view("logp_m").collect()["logp_m_rejected"].is_null().to_list() == [True, False, False]
+    assert out.lineage[-1].notes == ("2 answers have no logp_m: missing_prompt",)
 
 
 def test_pairs_with_goals_get_the_columns_themselves(model: Path) -> None:

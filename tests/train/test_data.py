@@ -165,3 +165,85 @@ def test_multi_turn_prompts_are_kept_whole(reader: Any) -> None:
     assert reader.decode(found.rows[0].prompt) == (
         "<|begin|><|user|>one<|end|><|assistant|>two<|end|><|user|>three<|end|><|assistant|>"
     )
+
+
+def answered(prefs: Preferences, first: Any) -> Preferences:
+    """The data with another first answer, the chosen one of the first pair."""
+    frame = prefs.responses.collect()
+    new = pl.Series("response", [first, *frame["response"].to_list()[1:]], dtype=frame["response"].dtype)
+    return Preferences.of(prefs.prompts, frame.with_columns(new), prefs.pairs, prefs.lineage)
+
+
+def asked(prefs: Preferences, first: Any) -> Preferences:
+    """The data with another first prompt under the same id."""
+    frame = prefs.prompts.collect()
+    new = pl.Series("prompt", [first, *frame["prompt"].to_list()[1:]], dtype=frame["prompt"].dtype)
+    return Preferences.of(frame.with_columns(new), prefs.responses, prefs.pairs, prefs.lineage)
+
+
+NOTHING_SAID = [{"role": "assistant", "content": None}]
+
+
+@pytest.mark.parametrize("with_goals", [False, True])
+def test_absent_texts_are_counted(with_goals: bool, reader: Any) -> None:
+    prefs = tiny.preferences(3)
+    there = prefs.prompts.collect()
+    cases = [
+        (answered(prefs, None), "missing_answer"),
+        (answered(prefs, NOTHING_SAID), "missing_answer"),
+        (asked(prefs, None), "missing_prompt"),
+        (asked(prefs, [{"role": "user", "content": None}]), "missing_prompt"),
+        (Preferences.of(there.tail(2), prefs.responses, prefs.pairs), "missing_prompt"),
+        (
+            Preferences.of(
+                prefs.prompts, prefs.responses.filter(pl.col("response_id") != 0), prefs.pairs, prefs.lineage
+            ),
+            "missing_answer",
+        ),
+    ]
+    for data, reason in cases:
+        shown = goals(data) if with_goals else data
+        found = pair_examples(shown, reader, split="train", limits=WIDE)
+        assert found.dropped == {reason: 1 + with_goals}
+        assert len(found.rows) == 2 * (1 + with_goals)
+
+
+def test_answers_by_themselves_without_a_text_or_a_prompt_are_counted(reader: Any) -> None:
+    prefs = tiny.preferences(3)
+    found = answer_examples(answered(prefs, None), reader, split="train", limits=WIDE)
+    assert (len(found.rows), found.dropped) == (5, {"missing_answer": 1})
+    few = Preferences.of(prefs.prompts.collect().tail(2), prefs.responses)
+    found = answer_examples(few, reader, split="train", limits=WIDE)
+    assert (len(found.rows), found.dropped) == (4, {"missing_prompt": 2})
+
+
+def test_an_answer_of_several_turns_is_dropped_and_counted(reader: Any) -> None:
+    data = answered(tiny.preferences(3), [assistant("a"), user("words of the user"), assistant("b")])
+    found = pair_examples(data, reader, split="train", limits=WIDE)
+    assert (len(found.rows), found.dropped) == (2, {"several_turns": 1})
+    alone = answer_examples(data, reader, split="train", limits=WIDE)
+    assert (len(alone.rows), alone.dropped) == (5, {"several_turns": 1})
+
+
+def test_reference_columns_of_prompts_that_were_cut_otherwise_are_refused(tmp_path: Path, reader: Any) -> None:
+    model = tiny.model(tmp_path / "m")
+    long = "begin " + "word " * 20 + "end"
+    prefs = tiny.preferences([(long, "yes", "no"), ("ask", "yes", "no")])
+    whole = len(reader.apply_chat_template([user(long)], add_generation_prompt=True, return_dict=False))
+    cut, fits = whole - 10, whole + 10
+    made = logprobs(prefs, model=model, name="ref", max_prompt_length=cut)
+
+    def read(limit: int, data: Preferences = made) -> int:
+        return len(pair_examples(data, reader, split="train", limits=Limits(200, limit), reference="ref").rows)
+
+    for limit in (fits, cut - 3):
+        says = f"max_prompt_length {cut}, which here is {limit}, and a prompt of {whole} tokens"
+        with pytest.raises(InputError, match=says):
+            read(limit)
+    assert read(cut) == 2
+    short = logprobs(prefs, model=model, name="ref", max_prompt_length=whole)
+    assert read(fits, short) == 2
+    with pytest.raises(InputError, match=f"which here is {whole - 1}"):
+        read(whole - 1, short)
+    again = logprobs(made, model=model, name="ref", max_prompt_length=fits)
+    assert read(fits, logprobs(again, model=model, name="other", max_prompt_length=cut)) == 2

@@ -29,14 +29,14 @@ class Texts(NamedTuple):
     """One prompt (its goal in place) and the answers to it that are wanted.
 
     Attributes:
-        prompt: the conversation.
+        prompt: the conversation; None where the table of prompts has none.
         keep: the goal sentence that a cut must not touch; empty for none.
-        answers: the answers' messages.
+        answers: the answers' messages; None where the table of answers has none.
     """
 
-    prompt: Conversation
+    prompt: Conversation | None
     keep: str
-    answers: Sequence[Conversation]
+    answers: Sequence[Conversation | None]
 
 
 class Scored(NamedTuple):
@@ -65,7 +65,8 @@ def logprobs(
     Where no pair asks for a goal, `responses` gets `logp_<name>` and `len_<name>` (completion tokens). Where pairs ask
     for goals, the same answer stands under several prompts, so `pairs` gets `logp_<name>_chosen`,
     `logp_<name>_rejected` and the same for `len`. `Preferences.view("logp_<name>")` finds either. An answer that is
-    empty, or too long for `max_length`, gets null; how many is said in the lineage.
+    missing, empty, of several messages, or too long for `max_length` gets null, as one without a prompt does; how many
+    is said in the lineage.
 
     Args:
         prefs: the answers.
@@ -145,7 +146,7 @@ def placement_for(form: GoalFormat | None, tokenizer: Any) -> Literal["system", 
 
 def encode_all(rows: Iterator[Texts], tokenizer: Any, limits: Limits) -> Iterator[tuple[PromptTokens, list[Tokens]]]:
     """The tokens of prompts and answers; a prompt that repeats in adjacent rows is tokenised once."""
-    last: tuple[Conversation, str] | None = None
+    last: tuple[Conversation | None, str] | None = None
     head: PromptTokens | None = None
     for row in rows:
         if head is None or (row.prompt, row.keep) != last:

@@ -9,6 +9,8 @@ The rules, in one place:
 - A completion ends in exactly one EOS.
 - An over-long prompt is cut in the middle of the user's text: its beginning and its end stay. The goal, the system
   message, earlier answers and all that the template writes stay whole.
+- An answer is one message. One of several (assistant, user, assistant) is lost and counted: its probability would be
+  one of the user's words and of the template's headers too.
 - An over-long answer is not shortened unless that is asked for: the answer is lost, and its loss is counted.
 """
 
@@ -20,7 +22,7 @@ from pairwright.chat import Conversation, Message, render, render_prompt, text_o
 from pairwright.errors import InputError
 
 Truncate = Literal["drop", "completion_end"]
-Lost = Literal["empty", "lost_to_truncation"]
+Lost = Literal["missing_answer", "missing_prompt", "empty", "several_turns", "lost_to_truncation"]
 
 DEFAULT_MAX_LENGTH = 1024
 """Tokens of prompt and answer where nothing is said and the model has room; TRL's default."""
@@ -70,7 +72,7 @@ class PromptTokens(NamedTuple):
         messages: the conversation as it is rendered.
         ids: its tokens, with the template's generation prompt.
         cut: tokens that the cut took away; 0 where nothing was cut.
-        lost: `lost_to_truncation` where no allowed cut makes it fit, else None.
+        lost: `missing_prompt`, `lost_to_truncation` where no allowed cut makes it fit, else None.
     """
 
     messages: Sequence[Message]
@@ -87,7 +89,7 @@ class Tokens(NamedTuple):
         completion_ids: tokens of the answer, the last one EOS (unless it was cut on request).
         cut: prompt tokens that were cut away.
         rejoined: whether a token of the whole text crosses the boundary, so that the answer was tokenised by itself.
-        lost: why there is no such example: `empty`, `lost_to_truncation`, or None where there is one.
+        lost: why there is no such example, the first of `Lost` that holds; None where there is one.
     """
 
     prompt_ids: list[int]
@@ -99,8 +101,8 @@ class Tokens(NamedTuple):
 
 def tokenise(
     tokenizer: Any,
-    prompt: Conversation,
-    response: Conversation,
+    prompt: Conversation | None,
+    response: Conversation | None,
     *,
     limits: Limits,
     keep: str = "",
@@ -110,8 +112,8 @@ def tokenise(
 
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template and an EOS token.
-        prompt: the conversation up to the answer, its goal in place.
-        response: the answer's messages.
+        prompt: the conversation up to the answer, its goal in place; None where there is none.
+        response: the answer's message in a list; None where there is none.
         limits: lengths in tokens.
         keep: the goal sentence, where a user's message begins with one; never cut.
         truncate: what happens to an answer that is too long: `drop` (lost, counted) or `completion_end` (its end is
@@ -124,8 +126,17 @@ def tokenise(
     return tokenise_answer(tokenizer, head, response, limits=limits, truncate=truncate)
 
 
-def tokenise_prompt(tokenizer: Any, prompt: Conversation, *, limits: Limits, keep: str = "") -> PromptTokens:
+def is_absent(conversation: Conversation | None) -> bool:
+    """Whether there is no conversation: none at all, or one with a message that says nothing of role or content."""
+    if conversation is None:
+        return True
+    return any(message is None or message["role"] is None or message["content"] is None for message in conversation)
+
+
+def tokenise_prompt(tokenizer: Any, prompt: Conversation | None, *, limits: Limits, keep: str = "") -> PromptTokens:
     """The tokens of a prompt alone, cut to `limits.max_prompt_length` in the user's text; see `tokenise`."""
+    if prompt is None or is_absent(prompt):
+        return PromptTokens([], [], lost="missing_prompt")
     messages: list[Message] = [{"role": m["role"], "content": m["content"]} for m in prompt]
     ids = encode(tokenizer, render_prompt(tokenizer, messages))
     before, excess = len(ids), len(ids) - limits.max_prompt_length
@@ -149,14 +160,20 @@ def tokenise_prompt(tokenizer: Any, prompt: Conversation, *, limits: Limits, kee
 def tokenise_answer(
     tokenizer: Any,
     prompt: PromptTokens,
-    response: Conversation,
+    response: Conversation | None,
     *,
     limits: Limits,
     truncate: Truncate = "drop",
 ) -> Tokens:
     """The tokens of one answer after a prompt's; see `tokenise`."""
+    if response is None or is_absent(response):
+        return Tokens(prompt.ids, [], prompt.cut, lost="missing_answer")
+    if prompt.lost == "missing_prompt":
+        return Tokens([], [], lost=prompt.lost)
     if not text_of(response).strip():
         return Tokens(prompt.ids, [], prompt.cut, lost="empty")
+    if len(response) > 1:
+        return Tokens(prompt.ids, [], prompt.cut, lost="several_turns")
     if prompt.lost:
         return Tokens(prompt.ids, [], prompt.cut, lost=prompt.lost)
     rendered = render(tokenizer, prompt.messages, response)
