@@ -129,8 +129,58 @@ def test_audit(data, capsys):
     code, printed, _ = call("audit", data, "--strict", "-o", "audit.html", capsys=capsys)
     assert code == 1
     assert "score_tie" in printed
-    assert "score_tie" in Path("audit.html").read_text()
+    page = Path("audit.html").read_text()
+    assert "score_tie" in page
+    assert '<h2 id="findings">' in page  # the report's own page, not another one
+    assert f"<title>Audit of {data}" in page
     assert call("audit", data, "-o", "audit.docx", capsys=capsys)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["audit", "in.json", "-o", "in.json"], "in.json is the input itself"),
+        (["audit", "nat", "-o", "nat/manifest.json"], "nat/manifest.json lies in the input nat"),
+        (["relabel", "nat", "-o", "nat/prompts.parquet"], "nat/prompts.parquet lies in the input nat"),
+        (["relabel", "nat", "-o", "nat/more"], "nat/more lies in the input nat"),
+        (["relabel", "nat/pairs.parquet", "-o", "nat"], "nat/pairs.parquet lies in nat, which would be replaced"),
+        (["convert", "o.parquet.rejected.jsonl", "-o", "o.parquet"], "written with o.parquet.rejected.jsonl"),
+        (["convert", "o.parquet.manifest.json", "-o", "o.parquet"], "written with o.parquet.manifest.json"),
+        (["evaluate", "control", "in.json", "-o", "in.json"], "in.json is the input itself"),
+        (["evaluate", "compare", "nat", "in.json", "-o", "in.json"], "in.json is the input itself"),
+    ],
+)
+def test_no_command_harms_its_input(data, words, says, capsys):
+    for name in ("in.json", "o.parquet.rejected.jsonl", "o.parquet.manifest.json"):
+        Path(name).write_text(data.read_text())
+    assert call("convert", data, "-o", "nat", capsys=capsys)[0] == 0
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    code, _, error = call(*words, capsys=capsys)
+    assert code == 2
+    assert says in error
+    assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_table_is_bad_input_and_named(data, capsys, monkeypatch):
+    def damaged(*_, **__):
+        raise pl.exceptions.ComputeError("parquet: not so\nmore")
+
+    monkeypatch.setattr("pairwright.formats.read.read", damaged)
+    code, _, error = call("convert", data, "-o", "x", capsys=capsys)
+    assert code == 2
+    assert error == f"pairwright: {data} cannot be read (parquet: not so); write it again or get it again\n"
+
+
+def test_nothing_kept_is_said_and_a_directory_holds_it(data, capsys):
+    words = ["select", data, "--metric", "explicit_gap", "--keep", "0", "-o"]
+    code, _, error = call(*words, "none.jsonl", capsys=capsys)
+    assert code == 2
+    assert "select kept 0 of 30 rows (not_selected 30), so there is nothing to write to none.jsonl" in error
+    assert not Path("none.jsonl").exists()
+    code, printed, _ = call(*words, "none", capsys=capsys)
+    assert code == 0
+    assert printed.startswith("none: 0 pairs from 30")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +247,10 @@ def test_a_closed_pipe_is_no_failure(data):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("topic", ["metrics", "modes", "scorers", "formats", "checks", "rules", "cuts"])
+@pytest.mark.parametrize(
+    "topic",
+    ["metrics", "modes", "scorers", "formats", "checks", "rules", "cuts", "losses", "engines", "evaluations", "steps"],
+)
 def test_lists_in_json_have_a_name_a_line_and_a_source(topic, capsys):
     code, printed, _ = call("list", topic, "--json", capsys=capsys)
     rows = json.loads(printed)

@@ -1,8 +1,9 @@
 """Verbs from preferences to preferences, `convert` and `audit`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from docstring_parser import parse_from_object
 
@@ -19,7 +20,7 @@ from pairwright.cli.flags import (
     parse,
     words,
 )
-from pairwright.cli.out import is_flat, read_in, tell, write_out
+from pairwright.cli.out import is_flat, keep_apart, read_in, tell, write_out
 from pairwright.errors import InputError
 from pairwright.pipeline.recipe import key_values
 from pairwright.pipeline.signature import Function, Signature
@@ -27,6 +28,9 @@ from pairwright.pipeline.steps import STEPS, check_step, settings_schema
 from pairwright.plug import nearest
 from pairwright.preferences import Layout
 from pairwright.runs import write_text
+
+if TYPE_CHECKING:
+    from pairwright.audit import Audit
 
 IN = words("source", "IN", "File, directory or hub name of the data.")
 _RENAMED: dict[str, dict[str, Mapping[str, Any]]] = {"score": {"scorer": {"word": "with"}}}
@@ -54,7 +58,10 @@ def audit(verb: str, arguments: Sequence[str]) -> int:
     given = parse(verb, description(function), flags, arguments)
     settings = settings_given("audit", schema, given)
     output: Path | None = given["output"]
-    writer = None if output is None else _writer(output)
+    writer = None
+    if output is not None:
+        writer = _writer(output, f"Audit of {given['source']}")
+        keep_apart(given["source"], output)
     found = function(read_in({**given, "strict": False}), **settings)
     if output is not None and writer is not None:
         write_text(output, writer(found))
@@ -108,40 +115,19 @@ def settings_given(verb: str, schema: Signature, given: Mapping[str, Any]) -> di
     return check_step(STEPS[verb], asked | key_values(given.get("set", ())), title=verb)
 
 
-def _writer(output: Path) -> Any:
-    """How a file of findings is written."""
+def _writer(output: Path, title: str) -> Callable[["Audit"], str]:
+    """How a file of findings is written; `title` heads a page.
+
+    Raises:
+        InputError: the file's ending says no such form.
+    """
     ending = output.suffix.lower()
     if ending == ".json":
         return lambda found: found.to_json() + "\n"
     if ending == ".txt":
         return lambda found: f"{found}\n"
     if ending in (".html", ".htm"):
-        return _page
+        from pairwright.report import audit_page
+
+        return partial(audit_page, title=title)
     raise InputError(f"-o {output}: an audit is written as .html, .json or .txt")
-
-
-def _page(found: Any) -> str:
-    from html import escape
-
-    rows = "".join(
-        f"<tr class={item.level}><td>{item.level}<td>{escape(item.check)}<td>{item.count:,} {item.of}"
-        f"<td>{escape(item.says)}<td>{escape(item.remedy)}</tr>"
-        for item in sorted(found.findings, key=lambda item: ("error", "warning", "note", "fine").index(item.level))
-    )
-    return _PAGE.format(pairs=found.pairs, prompts=found.prompts, responses=found.responses, rows=rows)
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Audit</title>
-<meta name="viewport" content="width=device-width">
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }}
-table {{ border-collapse: collapse }} td, th {{ padding: .4rem .7rem; text-align: left; vertical-align: top }}
-tr {{ border-bottom: 1px solid #ddd }} .error td:first-child {{ color: #b00 }}
-.warning td:first-child {{ color: #a60 }} .fine {{ color: #777 }}
-</style>
-<h1>Audit</h1>
-<p>{pairs:,} pairs, {prompts:,} prompts, {responses:,} responses.</p>
-<table><tr><th>Level<th>Check<th>Found<th>What<th>Remedy</tr>{rows}</table>
-</html>
-"""

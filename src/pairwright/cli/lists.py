@@ -19,6 +19,7 @@ TOPICS: dict[str, str] = {
     "checks": "pairwright.audit.table:CHECKS",
     "formats": "pairwright.formats.table:FORMATS",
     "engines": "pairwright.generate.table:ENGINES",
+    "evaluations": "pairwright.evaluate.table:EVALUATIONS",
     "steps": "pairwright.pipeline.steps:STEPS",
 }
 """The table of each topic."""

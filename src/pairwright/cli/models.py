@@ -6,7 +6,7 @@ from typing import Any
 
 from pairwright.cli.data import IN, description, own_flags, settings_given
 from pairwright.cli.flags import COLUMNS, DEBUG, FROM, JSON, STRICT, out, parse, words
-from pairwright.cli.out import is_flat, read_in, show_json, table, tell, write_out
+from pairwright.cli.out import is_flat, keep_apart, read_in, show_json, table, tell, write_out
 from pairwright.errors import InputError
 from pairwright.pipeline.signature import REQUIRED
 from pairwright.pipeline.steps import STEPS, WHAT, settings_schema
@@ -88,6 +88,9 @@ def evaluate(verb: str, arguments: Sequence[str]) -> int:
     target = out("Also write the result to a JSON file.", required=False)
     flags = [*own, *places, target, FROM, COLUMNS, STRICT, JSON, DEBUG]
     given = parse(name, description(function), flags, arguments[1:])
+    if given["output"] is not None:
+        for key in positional:
+            keep_apart(given[key], given["output"])
     loaded = {key: read_in(given, key=key) for key in positional}
     settings = _checked_without(name, given, positional)
     result = function(**loaded, **settings)

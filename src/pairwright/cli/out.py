@@ -1,6 +1,7 @@
 """What a command reads, where it writes, and what it says about it."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,21 +31,28 @@ def read_in(given: Mapping[str, Any], *, output: Path | None = None, key: str = 
         key: the name of the argument with the data.
 
     Raises:
-        InputError: the data cannot be read, or `output` is the input itself.
+        InputError: the data cannot be read, or writing `output` would harm them.
     """
     from pairwright.formats.read import read
 
     source = str(given[key])
-    if output is not None and Path(source).exists() and output.exists() and output.samefile(source):
-        raise InputError(f"{output} is the input itself; choose another -o")
-    rejects = None if output is None else output.with_name(f"{output.name}.rejected.jsonl")
-    prefs = read(
-        source,
-        format=given.get("format"),
-        columns=given.get("columns"),
-        strict=bool(given.get("strict")),
-        rejects=rejects,
-    )
+    rejects = None
+    if output is not None:
+        rejects = _beside(output, "rejected.jsonl")
+        keep_apart(source, output)
+    try:
+        prefs = read(
+            source,
+            format=given.get("format"),
+            columns=given.get("columns"),
+            strict=bool(given.get("strict")),
+            rejects=rejects,
+        )
+    except Exception as error:
+        if type(error).__module__ != "polars.exceptions":  # a table that Polars opened and finds damaged
+            raise
+        what = str(error).strip().split("\n", 1)[0]
+        raise InputError(f"{source} cannot be read ({what}); write it again or get it again") from error
     if (Path(source) / "manifest.json").is_file():
         return prefs  # what an earlier reading of this data dropped was said then
     dropped = prefs.lineage[0].dropped if prefs.lineage else {}
@@ -54,9 +62,51 @@ def read_in(given: Mapping[str, Any], *, output: Path | None = None, key: str = 
     return prefs
 
 
+def keep_apart(source: str, output: Path) -> None:
+    """Refuse an output that would take the place of the input, or of a part of it.
+
+    Args:
+        source: what is read: a file, a directory, or a name of the hub, which nothing here can harm.
+        output: what is written; `OUT.rejected.jsonl` and `OUT.manifest.json` may be written beside it.
+
+    Raises:
+        InputError: one of them is the input, or lies in it; or the input lies in the directory that is replaced.
+    """
+    if not os.path.exists(source):  # not Path.exists, which raises for a name that is too long to be one
+        return
+    place, target = Path(source).resolve(), output.resolve()
+    for written in (output, _beside(output, "rejected.jsonl"), _beside(output, "manifest.json")):
+        if written.exists() and written.samefile(source):
+            what = "the input itself" if written == output else f"written with {written.name}, and that is the input"
+            raise InputError(f"{output} is {what}; choose another -o")
+    if place.is_dir() and target.is_relative_to(place):
+        raise InputError(f"{output} lies in the input {source}, which it would spoil; choose another -o")
+    if (output / "manifest.json").is_file() and place.is_relative_to(target):
+        raise InputError(
+            f"{source} lies in {output}, which would be replaced with all that is in it; choose another -o"
+        )
+
+
+def _beside(output: Path, ending: str) -> Path:
+    return output.with_name(f"{output.name}.{ending}")
+
+
 def write_out(prefs: Preferences, output: Path, *, layout: Layout = "trl") -> Path:
-    """Write preferences as the name of the output asks: a native directory, or one flat file."""
-    return prefs.export(output, layout) if is_flat(output) else prefs.save(output)
+    """Write preferences as the name of the output asks: a native directory, or one flat file.
+
+    Raises:
+        InputError: a flat file is asked for, and the last step left no row.
+    """
+    if not is_flat(output):
+        return prefs.save(output)
+    last = prefs.lineage[-1] if prefs.lineage else None
+    if last and last.rows_in and last.rows_out == 0:
+        why = f" ({reasons(last.dropped)})" if last.dropped else ""
+        raise InputError(
+            f"{last.name} kept 0 of {last.rows_in:,} rows{why}, so there is nothing to write to {output}; "
+            "change its settings, or write a directory"
+        )
+    return prefs.export(output, layout)
 
 
 def tell(prefs: Preferences, output: Path, *, as_json: bool) -> None:
