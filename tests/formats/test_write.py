@@ -136,6 +136,37 @@ def test_unpaired_has_two_rows_for_each_pair_chosen_first(tmp_path):
     assert flat(labelled, "unpaired").collect()["label"].to_list() == [True, False]
 
 
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
+def test_unpaired_scores_come_back_as_scores_and_labels_as_labels(tmp_path, ending):
+    back = read(export(read(ROWS), tmp_path / f"a.{ending}", "unpaired"))
+    answers = back.responses.collect()
+    assert answers["score"].to_list() == [9.25, 1.0, None, 0.0]
+    assert answers["score_label"].to_list() == [1.0, 0.0, 1.0, 0.0]
+    again = flat(back, "unpaired").collect()
+    assert again["label"].to_list() == [True, False, True, False]
+    assert again["score"].to_list() == [9.25, 1.0, None, 0.0]
+    unscored = [{"prompt": "Q?", "completion": "a", "label": True, "score": None}]
+    assert read(unscored).responses.collect()["score"].to_list() == [1.0]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_goals_and_weights_of_any_size_come_back(tmp_path, ending):
+    numbers = [2e20, 1e-7, -3.5e-300, 7.0]
+    rows = [{"prompt": f"{n}?", "chosen": "a", "rejected": "b", "goal": n, "weight": abs(n)} for n in numbers]
+    back = read(export(read(rows), tmp_path / f"a.{ending}")).pairs.collect()
+    assert back["goal"].to_list() == numbers
+    assert back["weight"].to_list() == [2e20, 1e-7, 3.5e-300, 7.0]
+
+
+def test_a_weight_of_text_is_a_number_and_one_that_is_none_is_noted():
+    weights = ["1e-5", "", float("nan"), "heavy", "inf", None, 0.5]
+    rows = [{"prompt": f"{i}?", "chosen": "a", "rejected": "b", "weight": w} for i, w in enumerate(weights)]
+    prefs = read(rows)
+    assert prefs.pairs.collect()["weight"].to_list() == [1e-5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5]
+    assert prefs.lineage[0].notes == ("3 rows: a weight that is not a finite number became 1",)
+    assert prefs.pairs.collect()["source_weight"].drop_nulls().to_list() == ["heavy"]
+
+
 def test_prompts_alone(tmp_path):
     path = export(read(ROWS), tmp_path / "a.parquet", "prompts")
     assert pl.read_parquet(path).height == 2

@@ -29,6 +29,7 @@ from pairwright.plug import nearest
 PROMPT_EXTRAS = ("reference", "tools", "images")
 """Columns that describe the prompt, whatever the shape of the row."""
 GOAL_SAID = "the prompt already says a goal (the file was relabelled before); it is kept as a number and not said again"
+NO_WEIGHT = "a weight that is not a finite number became 1"
 SCORE_NAMES: tuple[tuple[str, str, str], ...] = (
     ("score_chosen", "score_rejected", ""),
     ("chosen_score", "rejected_score", "score"),
@@ -197,8 +198,13 @@ def _common(row: Row, columns: Columns, extra: dict[str, Any], notes: list[str])
     if columns.reference and row.get(columns.reference) is not None:
         about["reference"] = row[columns.reference]
     common: dict[str, Any] = {"split": optional_text(row.get(columns.split or "split")), "prompt_extras": about}
-    if _is_number(extra.get("weight")):
-        common["weight"] = number(extra.pop("weight"), notes)
+    if "weight" in extra:
+        weight = number(extra["weight"], []) if _is_number(extra["weight"]) else None
+        if weight is None and extra["weight"] != "":
+            notes.append(NO_WEIGHT)
+        if weight is not None or _is_number(extra["weight"]):
+            del extra["weight"]  # a word stays, as source_weight
+        common["weight"] = weight
     goal = extra.get("goal")
     parts = goal if isinstance(goal, list) else [goal]
     if parts and all(_is_number(part) for part in parts):
@@ -213,7 +219,10 @@ def _common(row: Row, columns: Columns, extra: dict[str, Any], notes: list[str])
 def _is_number(cell: Any) -> bool:
     """Whether a cell is a number, or the text of one (CSV), or an empty cell of CSV."""
     if isinstance(cell, str):
-        return not cell or cell.replace(".", "", 1).lstrip("-").isdigit()
+        try:
+            return not cell or isinstance(float(cell), float)
+        except ValueError:
+            return False
     return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 

@@ -51,6 +51,7 @@ FORMATS: Mapping[str, Format] = {
     "skywork": rated.SKYWORK,
     "trl": trl.PREFERENCE,
     "trl_implicit": trl.IMPLICIT,
+    "unpaired_scored": trl.UNPAIRED_SCORED,
     "unpaired": trl.UNPAIRED,
     "unpaired_messages": trl.UNPAIRED_MESSAGES,
     "prompt_completion": trl.COMPLETION,

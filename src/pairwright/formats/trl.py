@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pairwright.formats.mapping import answer_record, mapped
-from pairwright.formats.record import Columns, Format, Record, Row, Unreadable, messages
+from pairwright.formats.record import Columns, Format, Record, Row, Unreadable, messages, number
 from pairwright.formats.sides import answered
 
 TRL = "TRL docs/source/dataset_formats.md"
@@ -56,6 +56,11 @@ def _is_text(rows: Sequence[Row]) -> bool:
     return isinstance(first_of(rows, "prompt"), str | list)
 
 
+def _scored(rows: Sequence[Row]) -> bool:
+    """Whether any of the first rows has a score that is a number."""
+    return any(number(row.get("score"), []) is not None for row in rows)
+
+
 ULTRAFEEDBACK_BINARIZED = Format(
     name="ultrafeedback_binarized",
     says="prompt as text, chosen and rejected as whole conversations, score_chosen, score_rejected",
@@ -89,6 +94,15 @@ UNPAIRED = Format(
     columns=("prompt", "completion", "label"),
     rows=mapped(Columns(prompt="prompt", response="completion", label="label")),
     notes=(LABEL_NOTE,),
+)
+UNPAIRED_SCORED = Format(
+    name="unpaired_scored",
+    says="TRL unpaired preference with scores beside the labels: prompt, completion, label, score",
+    source="what pairwright writes as unpaired",
+    columns=("prompt", "completion", "label", "score"),
+    rows=mapped(Columns(prompt="prompt", response="completion", label="label", score="score")),
+    fits=_scored,
+    notes=("score_label is the label: 1 desirable, 0 undesirable",),
 )
 UNPAIRED_MESSAGES = Format(
     name="unpaired_messages",

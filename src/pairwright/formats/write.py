@@ -154,12 +154,18 @@ def _openrlhf(prefs: Preferences) -> pl.LazyFrame:
 
 
 def _unpaired(prefs: Preferences) -> pl.LazyFrame:
-    """The two answers of each pair, chosen first; without pairs the answers whose score is a yes (1) or a no (0)."""
+    """The two answers of each pair, chosen first; without pairs the answers whose label is a yes (1) or a no (0).
+
+    The label is `score_label` where there is one, and else the score.
+    """
     if not prefs.counts().pairs:
-        answers = prefs.responses.filter(pl.col("score").is_in([0.0, 1.0]))
+        marked = "score_label" in prefs.responses.collect_schema()
+        said = pl.col("score_label" if marked else "score")
+        answers = prefs.responses.filter(said.is_in([0.0, 1.0]))
         rows = answers.join(prefs.prompts, on="prompt_id", how="left", maintain_order="left")
         keep = ["split"] if "split" in prefs.prompts.collect_schema() else []
-        label = (pl.col("score") == 1.0).alias("label")
+        keep += ["score"] if marked else []
+        label = (said == 1.0).alias("label")
         return rows.select("prompt", pl.col("response").alias("completion"), label, "model", "prompt_id", *keep)
     sides = [
         pl.struct(
