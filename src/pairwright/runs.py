@@ -7,6 +7,9 @@ A run is a directory with one directory for each step, `RUN/<nn>-<name>/`:
 - `done.json`: written last, with the digests of what went in and what came out.
 
 A step directory without `done.json` is half done, whatever else it holds. So a run may be killed at any moment.
+
+Whoever has files beside the steps keeps them: a directory is a step's when a `settings.json` or `done.json` of ours is
+in it, whatever it is called, and only such directories are moved, emptied or removed.
 """
 
 import errno
@@ -260,10 +263,23 @@ def find_step(run: str | Path, number: int, name: str) -> Path:
 
 
 def find_steps(run: str | Path) -> list[Path]:
-    """The step directories of a run, in the order of their numbers."""
+    """The step directories of a run, in the order of their numbers: those with a record of ours, not by their name."""
     root = Path(run)
-    found = [path for path in root.iterdir() if _STEP.fullmatch(path.name)] if root.is_dir() else []
+    found = [path for path in root.iterdir() if _is_step(path)] if root.is_dir() else []
     return sorted(found, key=lambda path: (int(path.name.split("-", 1)[0]), path.name))
+
+
+def check_free(directory: Path) -> None:
+    """Whether a step may use a directory: it is not there, it is empty, or it is a step's.
+
+    Raises:
+        InputError: something else is there; it would have to be removed.
+    """
+    there = directory.exists() or directory.is_symlink()
+    if there and not (_is_step(directory) or (directory.is_dir() and all(map(_is_leftover, directory.iterdir())))):
+        raise InputError(
+            f"{directory} is in the way of a step and was written by no run; move it away, or choose another -o"
+        )
 
 
 def begin(directory: Path, asked: Asked, *, resumable: bool = False) -> None:
@@ -273,10 +289,14 @@ def begin(directory: Path, asked: Asked, *, resumable: bool = False) -> None:
         directory: the step's directory.
         asked: what the step is about to do; written to `settings.json`.
         resumable: keep the files of an unfinished attempt at exactly the same thing (a training has checkpoints).
+
+    Raises:
+        InputError: what is there is no step's, and would have to be removed.
     """
+    check_free(directory)
     unfinished = directory.is_dir() and not (directory / "done.json").exists()
     if not (resumable and unfinished and _read(directory / "settings.json", Asked) == asked):
-        _remove(directory)
+        _remove_step(directory)
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "settings.json", asked.model_dump(mode="json"))
 
@@ -300,6 +320,8 @@ def finish(directory: Path, asked: Asked, *, seconds: float, headline: Mapping[s
 def finished(directory: Path, asked: Asked | None = None) -> Done | None:
     """The record of a step, if it is done, did what is asked, and its outputs are still what it wrote.
 
+    A file that somebody put beside the outputs is no reason to do the step again.
+
     Args:
         directory: the step's directory.
         asked: what the step should have done; None accepts anything.
@@ -309,11 +331,11 @@ def finished(directory: Path, asked: Asked | None = None) -> Done | None:
         return None
     if asked is not None and Asked(**done.model_dump(include=set(Asked.model_fields))) != asked:
         return None
-    return done if digests(directory, skip=_OWN | _PASSING) == done.outputs else None
+    return done if all(_is_unchanged(directory / name, value) for name, value in done.outputs.items()) else None
 
 
 def clear(run: str | Path) -> list[Path]:
-    """Remove the steps of a run, and nothing else that lies in its directory.
+    """Remove the steps of a run, and nothing else that lies in its directory, whatever it is called.
 
     Raises:
         InputError: `run` is a file.
@@ -323,15 +345,48 @@ def clear(run: str | Path) -> list[Path]:
         raise InputError(f"{root} is a file; a run needs a directory: choose another -o")
     steps = find_steps(root)
     for path in steps:
-        _remove(path)
+        _remove_step(path)
     return steps
 
 
 def _read(path: Path, kind: type[Asked]) -> Asked | None:
     try:
         return kind.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
+    except (OSError, ValidationError):
         return None
+
+
+def _is_step(path: Path) -> bool:
+    """Whether a directory is the work of a step: by its name, and by a record of that step in it."""
+    match = _STEP.fullmatch(path.name)
+    if not match or not path.is_dir():
+        return False
+    return any(record is not None and record.step == match.group(2) for record in _records(path))
+
+
+def _records(directory: Path) -> Iterator[Asked | None]:
+    yield _read(directory / "settings.json", Asked)
+    yield _read(directory / "done.json", Done)
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a process was killed while it wrote the first record of a step."""
+    return re.fullmatch(r"\.settings\.json\.\d+\.part", path.name) is not None
+
+
+def _is_unchanged(path: Path, value: str) -> bool:
+    return path.is_file() and digest_file(path) == value
+
+
+def _remove_step(directory: Path) -> None:
+    """Remove a step's directory, its records last: when killed in between, it can still be told whose it is."""
+    if directory.is_dir() and not directory.is_symlink():
+        for path in directory.iterdir():
+            if path.name not in _OWN:
+                _remove(path)
+        for name in ("done.json", "settings.json"):
+            _remove(directory / name)
+    _remove(directory)
 
 
 def _exchange(target: Path, temporary: Path) -> None:

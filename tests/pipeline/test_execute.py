@@ -124,6 +124,52 @@ def test_fresh_starts_over_and_leaves_other_files(recipe):
     assert Path("out/notes.txt").read_text() == "mine"
 
 
+def test_directories_of_the_users_own_are_left_alone(recipe):
+    own = {Path("out/2024-more/precious.txt"), Path("out/99-holiday/photo.jpg")}
+    for path in own:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    _, lines = quiet(recipe)
+    quiet(recipe, fresh=True)
+    assert all(path.read_text() == "mine" for path in own)
+    assert not any("holiday" in line for line in lines)
+    Path("out/05-last").mkdir()
+    Path("out/05-last/precious.txt").write_text("mine")
+    recipe.write_text(recipe.read_text() + '- {name: last, do: "toys:add", amount: 1}\n')
+    calls()
+    with pytest.raises(InputError, match="05-last is in the way of a step"):
+        quiet(recipe, set=["few.above=3"])
+    assert calls() == []  # it is said before anything is done
+
+
+def test_a_file_beside_the_outputs_stays_and_nothing_is_done_again(recipe):
+    quiet(recipe)
+    Path("out/03-few/notes.txt").write_text("mine")
+    assert quiet(recipe)[0].reused == {"data", "more", "few", "again"}
+    assert Path("out/03-few/notes.txt").read_text() == "mine"
+
+
+def test_the_users_own_recipe_is_never_written_over(recipe):
+    mine = "# my notes\n" + recipe.read_text()
+    recipe.write_text(mine)
+    run("recipe.yaml", output=".", set=["few.above=3"], progress=Lines())
+    assert recipe.read_text() == mine
+    assert "above: 3" in Path("recipe.resolved.yaml").read_text()
+    run("recipe.yaml", output=".", progress=Lines())
+    assert "above: 5" in Path("recipe.resolved.yaml").read_text()
+    Path("recipe.resolved.yaml").write_text("mine too")
+    with pytest.raises(InputError, match="files of yours called recipe.yaml and recipe.resolved.yaml"):
+        run("recipe.yaml", output=".", progress=Lines())
+
+
+def test_a_runs_own_recipe_run_again_with_changes_stays_what_it_was(recipe):
+    ran, _ = quiet(recipe)
+    before = (ran.path / "recipe.yaml").read_text()
+    quiet(ran.path / "recipe.yaml", set=["few.above=3"])
+    assert (ran.path / "recipe.yaml").read_text() == before
+    assert "above: 3" in (ran.path / "recipe.resolved.yaml").read_text()
+
+
 def test_a_step_put_in_the_middle_does_not_throw_away_what_does_not_depend_on_it(recipe):
     quiet(recipe)
     calls()

@@ -161,15 +161,63 @@ def test_a_step_is_done_when_it_did_this_and_its_outputs_are_as_it_left_them(tmp
     assert runs.finished(directory, asked()) is None
 
 
-def test_an_output_too_many_or_too_few_is_not_done(tmp_path):
+def test_an_output_too_few_is_not_done_and_a_file_too_many_is_somebodys_own(tmp_path):
     directory = tmp_path / "01-a"
-    made(directory, asked())
-    (directory / "more.txt").write_text("")
-    assert runs.finished(directory) is None
-    (directory / "more.txt").unlink()
-    assert runs.finished(directory) is not None
+    done = made(directory, asked())
+    (directory / "more.txt").write_text("my notes")
+    assert runs.finished(directory, asked()) == done
     (directory / "data" / "rows.txt").unlink()
     assert runs.finished(directory) is None
+
+
+def test_what_no_step_wrote_is_neither_found_nor_removed(tmp_path):
+    """A name like that of a step is not enough, and neither is a `settings.json` of another program or step."""
+    made(tmp_path / "02-a", asked())
+    holiday, other = tmp_path / "99-holiday", tmp_path / "2024-a"
+    for directory in (holiday, other, tmp_path / "03-empty"):
+        directory.mkdir()
+    (holiday / "settings.json").write_text('{"camera": "old"}')
+    (other / "settings.json").write_text((tmp_path / "02-a" / "settings.json").read_text().replace('"a"', '"b"'))
+    assert runs.find_step(tmp_path, 1, "a") == tmp_path / "02-a"
+    assert runs.find_step(tmp_path, 1, "holiday") == tmp_path / "01-holiday"
+    assert runs.clear(tmp_path) == [tmp_path / "02-a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["03-empty", "2024-a", "99-holiday"]
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_step_does_not_begin_where_somebody_elses_files_are(tmp_path, resumable):
+    directory = tmp_path / "01-a"
+    directory.mkdir()
+    (directory / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match="01-a is in the way of a step .* move it away"):
+        runs.begin(directory, asked(), resumable=resumable)
+    assert [path.name for path in directory.iterdir()] == ["precious.txt"]
+    (tmp_path / "02-a").write_text("a file")
+    with pytest.raises(InputError, match="02-a is in the way"):
+        runs.begin(tmp_path / "02-a", asked())
+
+
+def test_a_step_that_was_killed_before_its_first_record_begins_again(tmp_path):
+    directory = tmp_path / "01-a"
+    directory.mkdir()
+    (directory / f".settings.json.{dead_pid()}.part").write_text("{")
+    runs.begin(directory, asked())
+    assert [path.name for path in directory.iterdir()] == ["settings.json"]
+
+
+def test_a_step_that_is_being_removed_says_whose_it_is_until_the_end(tmp_path, monkeypatch):
+    directory = tmp_path / "01-a"
+    made(directory, asked())
+    seen = []
+    remove = runs._remove
+
+    def watched(path):
+        seen.append((path.name, runs.find_steps(tmp_path) == [directory]))
+        remove(path)
+
+    monkeypatch.setattr(runs, "_remove", watched)
+    runs.clear(tmp_path)
+    assert seen == [("data", True), ("done.json", True), ("settings.json", True), ("01-a", False)]
 
 
 def test_a_broken_record_is_no_record(tmp_path):

@@ -22,6 +22,7 @@ from pairwright.preferences import Preferences
 from pairwright.runs import (
     Done,
     begin,
+    check_free,
     clear,
     find_step,
     find_steps,
@@ -32,6 +33,12 @@ from pairwright.runs import (
     write_json,
     write_text,
 )
+
+
+WRITTEN = "# The recipe of this run, with what --set laid over it. Written by pairwright, and written again by it.\n"
+"""The first line of such a file; a recipe without it is somebody's own."""
+RECIPE_NAMES = ("recipe.yaml", "recipe.resolved.yaml")
+"""What a run calls it; the second where the first is somebody's own."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +97,9 @@ def run(
     if root.is_file():
         raise InputError(f"{root} is a file; a run needs a directory: choose another -o")
     with lock(root):
+        _keep_recipe(recipe, root, dump(steps))
         if fresh:
             clear(root)
-        write_text(root / "recipe.yaml", dump(steps))
         return _run_all(plan, root, progress or PlainProgress())
 
 
@@ -112,6 +119,34 @@ def run_directory(recipe: object, output: str | Path | None) -> Path:
     if output is not None:
         return Path(output)
     return Path("runs") / (Path(recipe).stem if isinstance(recipe, str | Path) else "recipe")
+
+
+def _keep_recipe(recipe: object, root: Path, text: str) -> None:
+    """Write the recipe as it is run into the run's directory, never over a file of somebody else.
+
+    A recipe of the user's may lie there under the same name, above all the one that is being run.
+
+    Raises:
+        InputError: files that no run wrote have both names.
+    """
+    text = WRITTEN + text
+    running = Path(recipe).resolve() if isinstance(recipe, str | Path) else None
+    for name in RECIPE_NAMES:
+        path = root / name
+        if path.is_file() and path.read_bytes() == text.encode("utf-8"):
+            return
+        if not path.exists() or (path.resolve() != running and _is_written(path)):
+            write_text(path, text)
+            return
+    raise InputError(f"{root} has files of yours called {' and '.join(RECIPE_NAMES)}; choose another -o")
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a run wrote this recipe."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline() == WRITTEN.encode("utf-8")
 
 
 def _run_all(plan: Sequence[Planned], root: Path, progress: Progress) -> Ran:
@@ -139,8 +174,14 @@ def _run_all(plan: Sequence[Planned], root: Path, progress: Progress) -> Ran:
 
 
 def _numbered(plan: Sequence[Planned], root: Path, progress: Progress) -> dict[str, Path]:
-    """The directory of each step; work under an older number is moved to the new one."""
+    """The directory of each step; work under an older number is moved to the new one.
+
+    Raises:
+        InputError: what stands in the place of a step is no step's; nothing was moved or run then.
+    """
     directories = {step.name: step_directory(root, step.number, step.name) for step in plan}
+    for directory in directories.values():
+        check_free(directory)
     for step in plan:
         where = find_step(root, step.number, step.name)
         if where.exists() and where != directories[step.name]:
