@@ -11,7 +11,10 @@ import pytest
 
 from pairwright.errors import InputError, PairwrightError
 from pairwright.pipeline import dry_run, run
+from pairwright.pipeline.plan import make_plan, what_is_asked
+from pairwright.pipeline.recipe import read_recipe
 from pairwright.preferences import Preferences
+from pairwright.runs import Done, digest
 
 
 class Lines:
@@ -104,6 +107,28 @@ def test_a_changed_input_file_runs_what_reads_it(toys):
     assert scores[:3] == [3.0, 10.0, 7.0]
 
 
+@pytest.mark.parametrize(
+    ("verb", "setting"),
+    [("train", "reference_model"), ("train", "model"), ("generate", "goal_format"), ("generate", "tokenizer")],
+)
+def test_every_file_that_a_verb_reads_is_an_input(toys, verb, setting):
+    """What is in it decides what the step gives, so a change must run the step again."""
+    Path("outside").mkdir()
+    Path("outside/config.json").write_text("1")
+    step = {"do": verb, "model": "somebody/model"} | {setting: "outside"}
+    data, planned = make_plan(read_recipe([{"name": "data", "do": "toys:make"}, step]))
+    kinds = {"data": data.verb.gives}
+    done = {
+        "data": Done(
+            step="data", verb="toys:make", settings={}, inputs={}, outputs={"data/x": "0"}, versions={}, seconds=1
+        )
+    }
+    before = what_is_asked(planned, done, kinds)
+    assert before.inputs["outside"] == digest("outside")
+    Path("outside/config.json").write_text("2")
+    assert what_is_asked(planned, done, kinds) != before
+
+
 def test_changed_or_lost_outputs_are_made_again(recipe):
     first, _ = quiet(recipe)
     (Path("out/02-more/data/pairs.parquet")).write_bytes(b"PAR1")
@@ -158,7 +183,7 @@ def test_the_users_own_recipe_is_never_written_over(recipe):
     run("recipe.yaml", output=".", progress=Lines())
     assert "above: 5" in Path("recipe.resolved.yaml").read_text()
     Path("recipe.resolved.yaml").write_text("mine too")
-    with pytest.raises(InputError, match="files of yours called recipe.yaml and recipe.resolved.yaml"):
+    with pytest.raises(InputError, match=r"files of yours called recipe\.yaml and recipe\.resolved\.yaml"):
         run("recipe.yaml", output=".", progress=Lines())
 
 

@@ -189,7 +189,7 @@ def test_a_step_does_not_begin_where_somebody_elses_files_are(tmp_path, resumabl
     directory = tmp_path / "01-a"
     directory.mkdir()
     (directory / "precious.txt").write_text("mine")
-    with pytest.raises(InputError, match="01-a is in the way of a step .* move it away"):
+    with pytest.raises(InputError, match=r"01-a is in the way of a step .* move it away"):
         runs.begin(directory, asked(), resumable=resumable)
     assert [path.name for path in directory.iterdir()] == ["precious.txt"]
     (tmp_path / "02-a").write_text("a file")

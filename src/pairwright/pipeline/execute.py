@@ -34,7 +34,6 @@ from pairwright.runs import (
     write_text,
 )
 
-
 WRITTEN = "# The recipe of this run, with what --set laid over it. Written by pairwright, and written again by it.\n"
 """The first line of such a file; a recipe without it is somebody's own."""
 RECIPE_NAMES = ("recipe.yaml", "recipe.resolved.yaml")
