@@ -36,6 +36,17 @@ def test_grouped_settings_say_the_same() -> None:
         ({"learning_rate": "hot"}, "learning_rate"),
         ({"beta": 0.1, "loss_settings": {"beta": 0.2}}, "given twice"),
         ({"output_dir": "x"}, "decided by pairwright; use output"),
+        ({"eval_strategy": "steps"}, "decided by pairwright; use evaluate"),
+        ({"eval_steps": 5}, "use evaluate"),
+        ({"metric_for_best_model": "loss"}, "use evaluate"),
+        ({"label_smoothing_factor": 0.1}, "use label_smoothing of the loss"),
+        ({"train_sampling_strategy": "group_by_length"}, "the order is random"),
+        ({"save_strategy": "best"}, "use 'steps'"),
+        ({"learning_rate": [1]}, "trainer setting 'learning_rate'.*valid number"),
+        ({"per_device_train_batch_size": 0}, "'per_device_train_batch_size' is 0; give a number above 0"),
+        ({"num_train_epochs": "0"}, "above 0"),
+        ({"max_steps": 0}, "above 0"),
+        ({"model": 5}, "model: Input should be a valid string"),
         ({"reference": "none"}, "needs a reference"),
         ({"loss": "simpo", "reference": "frozen"}, "uses no reference"),
         ({"loss": "simpo", "reference_model": "x"}, "no frozen reference"),
@@ -46,7 +57,7 @@ def test_grouped_settings_say_the_same() -> None:
 )
 def test_what_is_wrong_is_said_with_the_nearest_right_name(settings: dict[str, object], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        resolve(model="m", **settings)  # type: ignore[arg-type]
+        resolve(**{"model": "m"} | settings)  # type: ignore[arg-type]
 
 
 def clashing(pair: PairLogps, *, max_length: int = 3, weight_decay: float = 0.5) -> PairLoss:

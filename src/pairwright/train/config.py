@@ -6,7 +6,8 @@ refused with the nearest right name, and what belongs to two must be said where 
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -44,8 +45,18 @@ OWNED = {
     "save_only_model": "nothing: a checkpoint must be able to go on",
     "auto_find_batch_size": "per_device_train_batch_size",
     "load_best_model_at_end": "evaluate",
+    "eval_strategy": "evaluate",
+    "eval_steps": "evaluate",
+    "eval_on_start": "evaluate",
+    "metric_for_best_model": "evaluate",
+    "greater_is_better": "evaluate",
+    "label_smoothing_factor": "label_smoothing of the loss",
+    "train_sampling_strategy": "nothing: the order is random, by seed",
 }
 """Names of `TrainingArguments` that are decided here, and what to use in their place."""
+
+POSITIVE = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs")
+"""Settings of the trainer for which 0 means no training, or a division by it."""
 
 
 class LoraSettings(BaseModel):
@@ -115,7 +126,7 @@ class TrainConfig(BaseModel):
     @field_validator("model", "tokenizer", "reference_model", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
-        return value if value is None else os.fspath(value)
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
 
     def bound_loss(self) -> Callable[..., Any]:
         """The loss with its settings fixed.
@@ -152,8 +163,9 @@ def resolve(*, model: Any, loss: str = "dpo", **settings: Any) -> TrainConfig:
             _once(name, for_trainer, "trainer")[name] = value
         else:
             raise InputError(f"train has no setting {name!r}{nearest(name, of_run | of_loss | of_trainer)}")
-    _check_trainer(for_trainer, of_trainer)
+    _check_names(for_trainer, of_trainer)
     for_trainer = {name: _number(name, value) for name, value in for_trainer.items()}
+    _check_values(for_trainer)
     bound = bind(plug, for_loss, kind="loss")
     resolved = {name: bound.keywords[name] for name in settings_of(plug)}  # type: ignore[attr-defined]
     try:
@@ -182,7 +194,7 @@ def _once(name: str, inside: dict[str, Any], where: str) -> dict[str, Any]:
     return inside
 
 
-def _check_trainer(given: Mapping[str, Any], known: Iterable[str]) -> None:
+def _check_names(given: Mapping[str, Any], known: Iterable[str]) -> None:
     """Refuse names that `TrainingArguments` does not have, or that are decided here."""
     for name in given:
         if name in OWNED:
@@ -191,9 +203,36 @@ def _check_trainer(given: Mapping[str, Any], known: Iterable[str]) -> None:
             raise InputError(f"trainer has no setting {name!r}{nearest(name, known)}")
 
 
+def _check_values(given: Mapping[str, Any]) -> None:
+    """Refuse values that transformers takes and that cannot work here."""
+    for name in POSITIVE:
+        if isinstance(given.get(name), int | float) and given[name] <= 0:
+            raise InputError(f"trainer setting {name!r} is {given[name]}; give a number above 0")
+    if given.get("max_steps") == 0:
+        raise InputError("trainer setting 'max_steps' is 0, which is no training; give a number above 0")
+    if given.get("save_strategy") == "best":
+        raise InputError("save_strategy 'best' needs an evaluation while training, which there is none; use 'steps'")
+
+
+@contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """What transformers says of its settings, as a sentence.
+
+    Raises:
+        InputError: a setting cannot be, or needs a library that is not installed.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, ImportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+            raise  # a device that is full is no matter of settings; a missing tracker is said as RuntimeError itself
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"trainer settings: {first}") from error
+
+
 def _number(name: str, value: Any) -> Any:
     """A trainer setting that came as text though it is a number or a switch: YAML 1.1 reads `1e-6` as text."""
-    if not isinstance(value, str):
+    if value is None or isinstance(value, int | float):
         return value
     kind = get_type_hints(need("transformers", extra="train").TrainingArguments)[name]
     if not set(get_args(kind) or (kind,)) <= {int, float, bool, type(None)}:

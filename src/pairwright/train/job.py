@@ -24,7 +24,7 @@ from pairwright.logprobs.tokenise import Limits
 from pairwright.preferences import Preferences
 from pairwright.runs import digest_file, digest_of, versions, write_beside, write_json
 from pairwright.train.cards import model_card
-from pairwright.train.config import TrainConfig, resolve
+from pairwright.train.config import TrainConfig, in_one_sentence, resolve
 from pairwright.train.data import Examples, answer_examples, has_reference_columns, pair_examples
 from pairwright.train.output import claim, look, remove_checkpoints
 
@@ -217,6 +217,12 @@ def make_trainer(
 
     config = prepared.config
     args = _arguments(config, checkpoints)
+    batch, rows = args.train_batch_size * args.world_size, len(prepared.examples.rows)
+    if args.dataloader_drop_last and rows < batch:
+        raise InputError(
+            f"dataloader_drop_last leaves no batch: there are {rows} {config.examples} for batches of {batch}; "
+            "lower per_device_train_batch_size or leave dataloader_drop_last out"
+        )
     transformers.set_seed(config.seed)
     policy = _policy(config)
     trainer = PairTrainer(
@@ -238,10 +244,8 @@ def _arguments(config: TrainConfig, checkpoints: Path) -> "TrainingArguments":
     transformers = need("transformers", extra="train")
     own = {"output_dir": str(checkpoints), "seed": config.seed, "data_seed": config.seed, "disable_tqdm": True}
     own |= {"remove_unused_columns": False, "dataloader_pin_memory": torch.cuda.is_available()}
-    try:
+    with in_one_sentence():
         args = transformers.TrainingArguments(**(own | config.trainer))
-    except (TypeError, ValueError, ImportError) as error:
-        raise InputError(f"trainer settings: {str(error).strip().splitlines()[0]}") from error
     # One process is one device. Several devices are several processes: accelerate launch.
     args._n_gpu = min(args.n_gpu, 1)
     return args  # type: ignore[no-any-return]

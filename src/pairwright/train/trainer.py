@@ -19,6 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from pairwright.errors import PairwrightError
 from pairwright.logprobs.core import AnswerLogps, Batch, answer_logps
 from pairwright.losses import PairLogps, PairLoss, Side
+from pairwright.train.config import in_one_sentence
 from pairwright.train.data import Example
 from pairwright.train.output import MARK, rotate, seal
 from pairwright.train.reference import Reference, none
@@ -87,18 +88,34 @@ class PairTrainer(Trainer):
         mark: str = "",
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=rows,
-            data_collator=collate,
-            callbacks=list(callbacks),
-        )
+        with in_one_sentence():
+            super().__init__(
+                model=model,
+                args=args,
+                train_dataset=rows,
+                data_collator=collate,
+                callbacks=list(callbacks),
+            )
         # compute_loss divides by the weight of the whole optimisation step, so the trainer must not divide again.
         self.loss_is_scaled_for_ga = True
         self.loss, self.reference, self.mark, self.meter = loss, reference, mark, Meter()
         # Old checkpoints go when the new one counts, and not before, as the trainer itself would have it.
         self._kept, args.save_total_limit = args.save_total_limit, None
+
+    def get_train_dataloader(self) -> Any:
+        """The loader of the examples, or why there is none, in a sentence."""
+        with in_one_sentence():
+            return super().get_train_dataloader()
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer, or why there is none, in a sentence."""
+        with in_one_sentence():
+            return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The schedule of the learning rate, or why there is none, in a sentence."""
+        with in_one_sentence():
+            return super().create_scheduler(num_training_steps, optimizer)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
