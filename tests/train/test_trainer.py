@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 import tiny
 from pairwright.errors import InputError, PairwrightError
 from pairwright.logprobs import logprobs
+from pairwright.losses import PairLogps, PairLoss, dpo
 from pairwright.preferences import Preferences
 from pairwright.train import resolve, train
-from pairwright.train.job import fit, prepare
+from pairwright.train.job import fit, make_trainer, prepare
+from pairwright.train.trainer import collate
 
 FAST = {"learning_rate": 0.01, "per_device_train_batch_size": 2, "logging_steps": 1, "save_strategy": "no"}
 
@@ -299,6 +301,47 @@ def test_supervised_fine_tuning_on_answers_lowers_their_negative_log_likelihood(
 def test_a_loss_that_stops_being_a_number_stops_the_run(model: Path, prefs: Preferences, tmp_path: Path) -> None:
     with pytest.raises(PairwrightError, match="the loss is"):
         train(prefs, model=model, loss="test_trainer_losses:broken", output=tmp_path, max_steps=2, **FAST)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"dataloader_drop_last": True, "per_device_train_batch_size": 64}, "there are 8 pairs for batches of 64"),
+        ({"optim": "galore_adamw"}, "trainer settings: You need to install `galore_torch`"),
+        ({"report_to": "no_such_tracker"}, "trainer settings: no_such_tracker"),
+        ({"dataloader_persistent_workers": True}, "trainer settings: persistent_workers"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "trainer settings: One of min_lr"),
+        ({"learning_rate": -1.0}, "trainer settings: Invalid learning rate"),
+    ],
+)
+def test_trainer_settings_that_cannot_work_are_one_sentence(
+    settings: dict[str, Any], says: str, model: Path, prefs: Preferences, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=says):
+        train(prefs, model=model, output=tmp_path, **FAST | settings)
+
+
+def test_the_reference_with_the_adapter_off_has_no_dropout(model: Path, prefs: Preferences, tmp_path: Path) -> None:
+    dropping = shutil.copytree(model, tmp_path / "dropping")
+    config = json.loads((dropping / "config.json").read_text())
+    (dropping / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.5}))
+    seen = []
+
+    def watched(pair: PairLogps) -> PairLoss:
+        seen.append(pair.chosen.known("ref").clone())
+        return dpo(pair)
+
+    trainer = make_trainer(prepare(prefs, resolve(model=dropping, lora=True, disable_dropout=False)), tmp_path / "run")
+    trainer.loss = watched
+    inputs = collate(trainer.train_dataset)
+    trainer.model.train()
+    with torch.no_grad():
+        policy = [trainer.compute_loss(trainer.model, inputs).item() for _ in range(2)]
+    assert trainer.model.training
+    assert policy[0] != policy[1]
+    assert torch.equal(seen[0], seen[1])
+    before = logprobs(prefs, model=model, name="m").view("logp_m").collect()["logp_m_chosen"].to_list()
+    assert seen[0].tolist() == pytest.approx(before, abs=1e-4)
 
 
 @pytest.fixture(autouse=True)

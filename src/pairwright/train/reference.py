@@ -27,10 +27,15 @@ def columns(policy: torch.nn.Module, batch: Batch, inputs: Mapping[str, Tensor])
 
 
 def adapter_off(policy: torch.nn.Module, batch: Batch, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The policy itself with its LoRA adapter switched off: the model that the adapter was put on."""
+    """The policy itself with its LoRA adapter switched off: the model that the adapter was put on, without dropout."""
     inner: Any = getattr(policy, "module", policy)
-    with torch.no_grad(), inner.disable_adapter():
-        return answer_logps(inner, batch).logp
+    training = inner.training
+    inner.eval()
+    try:
+        with torch.no_grad(), inner.disable_adapter():
+            return answer_logps(inner, batch).logp
+    finally:
+        inner.train(training)
 
 
 def frozen(model: torch.nn.Module) -> Reference:
