@@ -108,6 +108,51 @@ def test_a_bad_row_is_rejected_with_its_reason_and_the_file_goes_on(tmp_path, ba
         read(path, strict=True)
 
 
+@pytest.mark.parametrize("bad", ["# exported by a tool", "null", "3", '"text"', "[1, 2]", "{broken", '{"prompt": "a'])
+def test_a_bad_first_line_is_a_reject_like_any_other(tmp_path, bad):
+    path = tmp_path / "a.jsonl"
+    path.write_text(bad + "\n" + LINE * 3, encoding="utf-8")
+    prefs, table = pairs(path)
+    assert table.height == 3
+    assert sum(prefs.dropped.values()) == 1
+
+
+@pytest.mark.parametrize("digits", [401, 5000])
+@pytest.mark.parametrize("container", ["{}\n{}\n", "[{}, {}]"])
+def test_a_score_beyond_all_floats_becomes_null_and_is_counted(tmp_path, digits, container):
+    huge = "1" + "0" * (digits - 1)
+    row = f'{{"prompt": "p", "chosen": "c", "rejected": "r", "score_chosen": {huge}, "score_rejected": 1, "n": %s}}'
+    path = tmp_path / "a.json"
+    path.write_text(container.replace("{}", row) % (huge, "0.5"))
+    prefs, table = pairs(path)
+    assert table["score_chosen"].to_list() == [None, None]
+    assert table["score_rejected"].to_list() == [1.0, 1.0]
+    assert "2 rows: a score that is not a finite number became null" in prefs.lineage[0].notes
+
+
+def test_python_rows_with_half_a_surrogate_pair_or_odd_keys(tmp_path):
+    half = {**ROW, "chosen": ({"role": "assistant", "content": "half \ud83d"},), "n": 1 << 70}
+    rows = [ROW, half, {**ROW, 3: "x"}, {**ROW, ("a", "b"): 1}, ROW]
+    prefs = read(rows, rejects=tmp_path / "r.jsonl")
+    assert [row["chosen"][0]["content"] for row in prefs.rows()] == ["hi", "half \ufffd\ufffd\ufffd", "hi"]
+    assert prefs.dropped == {"key_not_text": 2}
+    assert "1 lines: half a surrogate pair became U+FFFD" in prefs.lineage[0].notes
+    rejected = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [reject["line"] for reject in rejected] == [3, 4]
+    assert rejected[0]["says"] == "the row has a key that is no text (3)"
+
+
+def test_cells_of_csv_that_are_json_texts_stay_texts(tmp_path):
+    texts = ['["a","b"]', '{"a": 1}', "[1, 2]", "[]", "{}", '[{"role": "x"}]']
+    rows = [{"prompt": text, "chosen": text, "rejected": "no", "goal": "[1.5, 2]"} for text in texts]
+    pl.DataFrame(rows).write_csv(tmp_path / "a.csv")
+    prefs, table = pairs(tmp_path / "a.csv")
+    assert [row[0]["content"] for row in table["prompt"].to_list()] == texts
+    assert [row[0]["content"] for row in table["chosen"].to_list()] == texts
+    assert table["goal"].to_list() == [[1.5, 2.0]] * len(texts)
+    assert prefs.dropped == {}
+
+
 def test_without_rejects_there_is_no_rejects_file_and_no_stale_one(tmp_path):
     path, rejects = tmp_path / "a.jsonl", tmp_path / "r.jsonl"
     path.write_text(LINE)

@@ -220,7 +220,7 @@ def test_a_pair_of_each_format(case):
 def test_every_format_that_this_file_does_not_name_is_tested_on_a_real_file():
     here = {name for name, _, _ in PAIRS.values()} | {
         "ultrafeedback", "princeton", "nectar", "helpsteer", "unpaired", "prompt_completion", "prompts", "messages",
-        "scored",
+        "scored", "unpaired_scored",
     }  # fmt: skip
     real = {
         "auto_j", "judgebench", "llmbar", "pandalm", "rm_bench", "mt_bench_single", "prometheus_ratings",

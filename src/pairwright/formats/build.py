@@ -369,10 +369,10 @@ def kind_of(cells: Sequence[Any]) -> pl.DataType | None:
         return pl.String()
     if kinds == {bool}:
         return pl.Boolean()
-    if kinds == {int} and all(cell is None or -(1 << 63) <= cell < 1 << 63 for cell in cells):
-        return pl.Int64()
-    if kinds == {float} or kinds == {int, float}:
+    if kinds == {float}:
         return pl.Float64()
+    if kinds <= {int, float} and all(type(cell) is not int or -(1 << 63) <= cell < 1 << 63 for cell in cells):
+        return pl.Int64() if kinds == {int} else pl.Float64()
     return None
 
 

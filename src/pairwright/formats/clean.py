@@ -79,9 +79,12 @@ def _sides_of(cells: dict[str, Cells], names: Sequence[tuple[str, str]]) -> tupl
 
 
 def _are_scores(scores: tuple[Cells, Cells] | None) -> bool:
-    return all(
-        cell is None or (type(cell) in (float, int) and isfinite(cell)) for side in scores or () for cell in side
-    )
+    try:
+        return all(
+            cell is None or (type(cell) in (float, int) and isfinite(cell)) for side in scores or () for cell in side
+        )
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def _are_names(columns: Sequence[Cells] | None) -> bool:

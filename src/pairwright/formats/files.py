@@ -26,6 +26,14 @@ from pairwright.errors import InputError
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".jsonc")
 BLOCK = 4 << 20
 ROWS = 2000
+FIRST_LINES = 1000
+DIGITS = 4000
+"""An integer of more digits than this is read as infinite; Python itself refuses those over 4,300."""
+NESTED = frozenset(
+    {"goal", "completions", "answers", "history", "rating", "ratings", "ranks", "all_generated_responses"}
+    | {"all_rm_scores", "questions", "gpt4_scores", "rm_scores"}
+)
+"""Columns that no format has as text; in CSV their cells are JSON."""
 SURROGATE = "half a surrogate pair became U+FFFD"
 NOT_UTF8 = "bytes that are not UTF-8 became U+FFFD"
 _csv_limit = 1 << 30
@@ -131,14 +139,14 @@ def _text_file(path: Path, stream: IO[bytes]) -> Iterator[Batch]:
         try:
             rows = _whole(path, whole)
         except InputError:
-            if not any(_parse(line)[0] is not None for line in whole.split(b"\n")[:1000]):
+            if not _has_an_object(whole):
                 raise
             yield from _lines(whole, io.BytesIO())
             return
         for start in range(0, len(rows), ROWS):
             part = rows[start : start + ROWS]
             yield _batch(enumerate(part, start=start + 1))
-    elif first == b"{":
+    elif first == b"{" or _has_an_object(head):
         yield from _lines(head, stream)
     else:
         raise InputError(
@@ -165,6 +173,11 @@ def _lines_of_objects(head: bytes) -> bool:
         return True
     row, _, _ = _parse(line)
     return row is None or not isinstance(row.get("data"), list)
+
+
+def _has_an_object(head: bytes) -> bool:
+    """Whether any of the first lines is an object: then it is a file of lines, and the others are its rejects."""
+    return any(_parse(line)[0] is not None for line in head.split(b"\n", FIRST_LINES)[:FIRST_LINES])
 
 
 def _lines(head: bytes, stream: IO[bytes]) -> Iterator[Batch]:
@@ -223,7 +236,7 @@ def _parse(line: bytes) -> tuple[dict[str, Any] | None, tuple[str, str], list[st
         text = line.decode("utf-8", "replace")
         notes.append(NOT_UTF8)
     try:
-        row = json.loads(text)
+        row = json.loads(text, parse_int=_integer)
     except json.JSONDecodeError as error:
         return None, ("not_json", f"{error.msg} at column {error.colno}"), []
     except (RecursionError, ValueError) as error:
@@ -236,10 +249,23 @@ def _parse(line: bytes) -> tuple[dict[str, Any] | None, tuple[str, str], list[st
     return clean, ("", ""), notes
 
 
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) <= DIGITS else float(digits)
+
+
+def _has_surrogates(value: Any) -> bool:
+    """Whether any text in a value cannot be written as UTF-8."""
+    if isinstance(value, str):
+        return not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, list | tuple):
+        return any(map(_has_surrogates, value))
+    return isinstance(value, dict) and any(_has_surrogates(k) or _has_surrogates(v) for k, v in value.items())
+
+
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_without_surrogates(item) for item in value]
     if isinstance(value, dict):
         return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
@@ -252,7 +278,7 @@ def _whole(path: Path, content: bytes) -> list[Any]:
         value = orjson.loads(content)
     except orjson.JSONDecodeError:
         try:
-            value = _without_surrogates(json.loads(content.decode("utf-8", "replace")))
+            value = _without_surrogates(json.loads(content.decode("utf-8", "replace"), parse_int=_integer))
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{path}, line {error.lineno}: not JSON ({error.msg}; JSON has no comments); correct it"
@@ -353,20 +379,32 @@ def _batch(found: Iterable[tuple[int, Any]], *, cells: bool = False) -> Batch:
             says = "the row has another number of cells than the header"
             batch.rejects.append(Reject(number, "ragged_row", says, json.dumps(dict(row), default=str)))
         else:
-            batch.rows.append({key: _cell(value) for key, value in row.items()} if cells else dict(row))
+            batch.rows.append({key: _cell(key, value) for key, value in row.items()} if cells else dict(row))
             batch.lines.append(number)
     return batch
 
 
-def _cell(value: str) -> Any:
-    """A CSV cell: JSON where it is a list or an object, absent where it is empty, else text."""
-    if value[:1] in ("[", "{"):
-        try:
-            found = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return value
-        return found if isinstance(found, list | dict) else value
-    return value
+def _cell(column: str, value: str) -> Any:
+    """A CSV cell: messages written as JSON, the JSON of a column that is never text, else the text as it is.
+
+    An answer may be JSON itself, `{"a": 1}`; it must stay the text that it is.
+    """
+    if value[:1] not in ("[", "{"):
+        return value
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+    return found if column in NESTED or _is_messages(found) else value
+
+
+def _is_messages(found: Any) -> bool:
+    """Whether a JSON value is a message or a list of them."""
+    items = found if isinstance(found, list) else [found]
+    return bool(items) and all(
+        isinstance(item, dict) and ({"role", "content"} <= item.keys() or {"from", "value"} <= item.keys())
+        for item in items
+    )
 
 
 def _parquet(path: Path) -> Iterator[Batch]:
@@ -393,10 +431,27 @@ def of_rows(rows: Iterable[Any]) -> Iterator[Batch]:
     for number, row in enumerate(rows, start=1):
         part.append((number, row))
         if len(part) == ROWS:
-            yield _batch(part)
+            yield _checked(part)
             part = []
     if part:
-        yield _batch(part)
+        yield _checked(part)
+
+
+def _checked(found: list[tuple[int, Any]]) -> Batch:
+    """A batch of rows that no parser has seen: keys must be text, and half surrogate pairs are replaced."""
+    batch = _batch(found)
+    for index in reversed(range(len(batch.rows))):
+        row = batch.rows[index]
+        odd = [key for key in row if not isinstance(key, str)]
+        if odd:
+            says = f"the row has a key that is no text ({odd[0]!r:.40})"
+            batch.rejects.append(Reject(batch.lines.pop(index), "key_not_text", says, repr(batch.rows.pop(index))))
+            continue
+        if _has_surrogates(row):
+            batch.rows[index] = _without_surrogates(row)
+            batch.notes[SURROGATE] += 1
+    batch.rejects.sort()
+    return batch
 
 
 def digest_of(path: Path) -> str:

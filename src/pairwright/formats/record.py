@@ -140,7 +140,10 @@ def number(value: Any, notes: list[str]) -> float | None:
         return None
     try:
         result = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except OverflowError:  # an integer beyond all floats
+        notes.append(NON_FINITE)
+        return None
+    except (TypeError, ValueError):
         notes.append(NOT_A_NUMBER)
         return None
     if not math.isfinite(result):
