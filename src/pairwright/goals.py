@@ -82,8 +82,11 @@ class GoalFormat(BaseModel):
         scores = lines[0]
         for line in lines[1:]:
             scores = scores + "\n" + line
-        head, tail = self.template.replace("{scale}", str(self.scale)).split("{scores}", 1)
-        return pl.when(goal.is_not_null()).then(pl.lit(head) + scores + pl.lit(tail))
+        head, *tails = self.template.replace("{scale}", str(self.scale)).split("{scores}")
+        sentence = pl.lit(head)
+        for tail in tails:
+            sentence = sentence + scores + pl.lit(tail)
+        return pl.when(goal.is_not_null()).then(sentence)
 
     def say(self, goal: Goal) -> str:
         """The sentence for one goal in score units.
@@ -108,7 +111,8 @@ def place(prompt: pl.Expr, text: pl.Expr, placement: Literal["system", "user"]) 
     """Put a goal sentence into a prompt, row by row; a null text leaves the prompt as it is.
 
     `system`: before an existing system message's text, else as a new first message. `user`: before the text of the
-    first user message, with an empty line between (a prompt without a user message gets one).
+    first user message, with an empty line between (a prompt without a user message gets one, after its system
+    messages).
 
     Args:
         prompt: a column of messages, `List(Struct(role, content))`.
@@ -127,7 +131,11 @@ def place(prompt: pl.Expr, text: pl.Expr, placement: Literal["system", "user"]) 
         first = prompt.list.get(at, null_on_oob=True).struct
         before, after = prompt.list.slice(0, at), prompt.list.slice(at + 1)
         old = pl.concat_list(before, _message("user", text + "\n\n" + first.field("content")), after)
-        new = pl.concat_list(_message("user", text), prompt)
+        is_other = prompt.list.eval((pl.element().struct.field("role") != "system").cast(pl.Int8))
+        has_other = is_other.list.max().fill_null(0) == 1
+        after_system = pl.when(has_other).then(is_other.list.arg_max()).otherwise(prompt.list.len())
+        lead, rest = prompt.list.slice(0, after_system), prompt.list.slice(after_system)
+        new = pl.concat_list(lead, _message("user", text), rest)
         placed = pl.when(is_user.list.max().fill_null(0) == 1).then(old).otherwise(new)
     return pl.when(text.is_not_null()).then(placed).otherwise(prompt)
 

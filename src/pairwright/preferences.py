@@ -59,6 +59,7 @@ PAIR_COLUMNS: dict[str, pl.DataType] = {
 _DEFAULTS: dict[str, pl.Expr] = {"weight": pl.lit(1.0), "split": pl.lit("train")}
 _REQUIRED = {"prompt_id", "prompt", "response", "chosen_id", "rejected_id"}
 
+_MAKE_ANEW = frozenset({"pair", "generate"})
 _FRAMES = ("prompts", "responses", "pairs")
 
 Frame = pl.LazyFrame | pl.DataFrame
@@ -165,8 +166,13 @@ class Preferences:
 
     @property
     def goal_format(self) -> GoalFormat | None:
-        """How the goals of these pairs are said, from the last relabelling; None where no goal is to be rendered."""
+        """How the goals of these pairs are said, from the last relabelling; None where no goal is to be rendered.
+
+        Pairs that were made anew since (`pair`, `generate`) ask for nothing.
+        """
         for step in reversed(self.lineage):
+            if step.name in _MAKE_ANEW:
+                return None
             if step.name == "relabel":
                 form = step.settings.get("goal")
                 return None if form is None else GoalFormat.model_validate(form)
@@ -279,12 +285,13 @@ class Preferences:
         """
         pair_names = self.pairs.collect_schema().names()
         answer_names = self.responses.collect_schema().names()
-        joined = [c for c in dict.fromkeys(columns) if f"{c}_chosen" not in pair_names]
+        joined = [c for c in dict.fromkeys(columns) if not {f"{c}_chosen", f"{c}_rejected"} <= set(pair_names)]
         for name in joined:
             if name not in answer_names:
                 raise InputError(f"there is no column {name!r} in responses; it has {', '.join(answer_names)}")
         view = self.pairs
         if joined:
+            view = view.drop([f"{name}_{side}" for name in joined for side in ("chosen", "rejected")], strict=False)
             for side in ("chosen", "rejected"):
                 names = [pl.col(name).alias(f"{name}_{side}") for name in joined]
                 answers = self.responses.select(pl.col("response_id").alias(f"{side}_id"), *names)

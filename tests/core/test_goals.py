@@ -88,6 +88,11 @@ def test_a_format_that_cannot_work_is_refused(settings: dict[str, object]) -> No
         GoalFormat.model_validate(settings)
 
 
+def test_a_template_may_say_the_scores_twice() -> None:
+    form = GoalFormat(template="Aim for {scores} Again: {scores} of {scale}")
+    assert form.say(8) == "Aim for Overall score: 8. Again: Overall score: 8. of 10"
+
+
 def test_a_null_goal_has_no_sentence() -> None:
     frame = pl.DataFrame({"goal": [None, 3.0]}, schema={"goal": pl.Float64})
     texts = frame.select(GoalFormat().text(pl.col("goal"))).to_series().to_list()
@@ -105,6 +110,12 @@ CONVERSATIONS: list[tuple[list[Message], list[str], list[str]]] = [
         ["user", "assistant", "user"],
     ),
     ([assistant("b")], ["system", "assistant"], ["user", "assistant"]),
+    ([system("S")], ["system"], ["system", "user"]),
+    (
+        [system("S"), system("T"), assistant("b")],
+        ["system", "system", "assistant"],
+        ["system"] * 2 + ["user", "assistant"],
+    ),
 ]
 
 

@@ -91,6 +91,13 @@ def test_view_takes_what_the_pairs_hold(prefs: Preferences) -> None:
     assert prefs.view("logp_m").collect()["logp_m_chosen"].to_list() == [-1.0, -3.0, -2.0]
 
 
+def test_view_takes_nothing_from_pairs_that_hold_one_side_only(prefs: Preferences) -> None:
+    half = prefs.then(Step(name="x"), pairs=prefs.pairs.with_columns(score_chosen=pl.lit(-1.0)))
+    view = half.view("score").collect()
+    assert view["score_chosen"].to_list() == [9.0, 7.5, 2.0]
+    assert view["score_rejected"].to_list() == [2.0, None, 9.0]
+
+
 def test_view_names_what_is_missing(prefs: Preferences) -> None:
     with pytest.raises(InputError, match="no column 'logp_other' in responses"):
         prefs.view("logp_other")
@@ -106,6 +113,12 @@ def test_texts_renders_the_goal_of_the_last_relabelling(prefs: Preferences) -> N
     assert rows[2]["prompt"] == [user(GoalFormat().say(2.0) + "\n\nQ1")]
     assert rows[0]["chosen"] == rows[2]["rejected"] == [assistant("w")]
     assert next(iter(asked.rows(placement="system")))["prompt"] == rows[0]["prompt"], "a fixed placement wins"
+
+
+@pytest.mark.parametrize(("verb", "is_said"), [("pair", False), ("generate", False), ("select", True)])
+def test_pairs_made_after_a_relabelling_have_no_goal_format(prefs: Preferences, verb: str, is_said: bool) -> None:
+    asked = prefs.then(Step(name="relabel", settings={"goal": GoalFormat().model_dump(mode="json")}))
+    assert (asked.then(Step(name=verb)).goal_format is not None) == is_said
 
 
 def test_auto_placement_is_the_callers(prefs: Preferences) -> None:

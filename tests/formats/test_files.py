@@ -301,10 +301,24 @@ def test_a_hub_name_that_cannot_be_had_is_one_sentence():
     assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_page_of_parquet_is_one_sentence(tmp_path):
+    path = tmp_path / "a.parquet"
+    pl.DataFrame([{**ROW, "n": str(i * 7919)} for i in range(5000)]).write_parquet(path)
+    content = bytearray(path.read_bytes())
+    content[4:400] = bytes(396)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.parquet is no readable parquet file \(.*get it again") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_native_directory_is_opened_as_it_is(tmp_path):
     prefs = read([ROW])
     prefs.save(tmp_path / "native")
     assert read(tmp_path / "native") == prefs
     assert read(prefs) is prefs
+    (tmp_path / "old.jsonl").write_text("an older source's rejects")
+    read(tmp_path / "native", rejects=tmp_path / "old.jsonl")
+    assert not (tmp_path / "old.jsonl").exists()
     with pytest.raises(InputError, match="is a pairwright directory"):
         read(tmp_path / "native", limit=1)

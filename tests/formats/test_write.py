@@ -101,6 +101,23 @@ def test_llama_factory_rows_and_their_entry(tmp_path):
     assert back.texts().select(SHOWN[:5]).collect().equals(prefs.texts().select(SHOWN[:5]).collect())
 
 
+def test_another_layout_in_the_same_file_removes_its_entry(tmp_path):
+    prefs = read(ROWS)
+    info = tmp_path / "dataset_info.json"
+    info.write_text('{"other": {"file_name": "o.json"}}')
+    export(prefs, tmp_path / "mine.json", "llama_factory")
+    export(prefs, tmp_path / "mine.json")
+    assert json.loads(info.read_text()).keys() == {"other"}
+    assert read(tmp_path / "mine.json").counts() == prefs.counts()
+    info.unlink()
+    export(prefs, tmp_path / "mine.json", "llama_factory")
+    declared = info.read_text()
+    export(prefs, tmp_path / "mine.json")
+    assert not info.exists()
+    info.write_text(declared)  # put there by an older program: its columns are not those of the file
+    assert read(tmp_path / "mine.json").lineage[0].settings["format"] == "trl"
+
+
 def test_llama_factory_counts_the_answers_of_several_turns_that_it_cannot_hold(tmp_path):
     user, one, two = ({"role": r, "content": c} for r, c in (("user", "Q"), ("assistant", "a"), ("assistant", "b")))
     rows = [{"chosen": [user, one, two], "rejected": [user, two]}, {"chosen": [user, one], "rejected": [user, two]}]
@@ -197,6 +214,29 @@ def test_wrong_requests_are_one_sentence(tmp_path):
     with pytest.raises(InputError, match="1 answers and no pairs to write; make pairs first"):
         export(read([{"prompt": "p", "response": "r", "score": 1}]), tmp_path / "a.jsonl")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_export_says_why_it_is_empty(tmp_path):
+    pairs = read(ROWS)
+    step = Step(name="select", rows_in=2, rows_out=0, dropped={"score_tie": 2, "no_metric": 0})
+    none = pairs.then(step, pairs=pairs.pairs.head(0))
+    with pytest.raises(InputError, match=r"no pairs to write: select kept none \(2 score_tie\); change"):
+        export(none, tmp_path / "a.jsonl")
+    with pytest.raises(InputError, match="there are 1 prompts and no answers; use the layout 'prompts'"):
+        export(read([{"prompt": "Q?"}], columns={"prompt": "prompt"}), tmp_path / "a.jsonl")
+
+
+def test_a_flat_file_does_not_replace_a_directory(tmp_path):
+    (tmp_path / "s.parquet").mkdir()
+    (tmp_path / "s.parquet" / "part-0").write_text("precious")
+    with pytest.raises(InputError, match=r"s\.parquet is a directory"):
+        export(read(ROWS), tmp_path / "s.parquet")
+    assert (tmp_path / "s.parquet" / "part-0").read_text() == "precious"
+
+
+def test_a_nul_in_a_cell_of_csv_comes_back(tmp_path):
+    back = read(export(read([{**ROWS[0], "topic": "a\x00b"}]), tmp_path / "a.csv"))
+    assert back.pairs.collect()["topic"].to_list() == ["a\x00b"]
 
 
 def test_frames_and_datasets_go_out_and_come_back():

@@ -127,12 +127,13 @@ def _plain(path: Path) -> IO[bytes]:
 
 def _text_file(path: Path, stream: IO[bytes]) -> Iterator[Batch]:
     head = stream.read(BLOCK).removeprefix(b"\xef\xbb\xbf")
-    _refuse_no_text(path, head)
     names = [suffix.lower() for suffix in path.suffixes]
+    is_table = ".csv" in names or ".tsv" in names
+    _refuse_no_text(path, head, head.partition(b"\n")[0] if is_table else head)
     first = head.lstrip()[:1]
     if not first:
         raise InputError(f"{path} has only blank lines; write it again or get it again")
-    if ".csv" in names or ".tsv" in names:
+    if is_table:
         yield from _table(path, head, stream, "\t" if ".tsv" in names else ",")
     elif first == b"[" or (first == b"{" and not _lines_of_objects(head)):
         whole = head + stream.read()
@@ -154,12 +155,13 @@ def _text_file(path: Path, stream: IO[bytes]) -> Iterator[Batch]:
         )
 
 
-def _refuse_no_text(path: Path, head: bytes) -> None:
+def _refuse_no_text(path: Path, head: bytes, plain: bytes) -> None:
+    """Refuse what is no text; `plain` is the part in which a NUL is never data (a cell of CSV may hold one)."""
     if head.startswith(b"version https://git-lfs"):
         raise InputError(f"{path} is a Git-LFS pointer, not the data; run 'git lfs pull' where it came from")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path} is UTF-16; save it as UTF-8")
-    if b"\x00" in head[:65536]:
+    if b"\x00" in plain[:65536]:
         raise InputError(f"{path} is binary, of no kind that is read; give jsonl, json, csv or parquet")
 
 
@@ -411,9 +413,9 @@ def _parquet(path: Path) -> Iterator[Batch]:
     try:
         frame = pl.scan_parquet(path)
         frame.collect_schema()
+        yield from of_frame(frame)  # a damaged page shows itself here
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path} is no readable parquet file ({_first_line(error)}); get it again") from error
-    return of_frame(frame)
 
 
 def of_frame(frame: pl.LazyFrame) -> Iterator[Batch]:

@@ -143,6 +143,9 @@ def _of_entry(name: str, entry: Mapping[str, Any], info: Path) -> Format:
     columns = {str(k): str(v) for k, v in (entry.get("columns") or {}).items()}
     if not (entry.get("ranking") or "kto_tag" in columns):
         raise InputError(f'{info} says that {name!r} is not ranking data (no "ranking": true); give format= to read it')
+    answers = ("kto_tag",) if "kto_tag" in columns else ("chosen", "rejected")
+    asked = ("messages", "conversations") if entry.get("formatting") == "sharegpt" else ("prompt", "instruction")
+    needed = (columns.get(*asked), *(columns.get(name, name) for name in answers))
     if entry.get("formatting") == "sharegpt":
         tags = _TAGS | {str(k): str(v) for k, v in (entry.get("tags") or {}).items()}
         rows = partial(_sharegpt_record, columns=columns, tags=tags)
@@ -152,7 +155,7 @@ def _of_entry(name: str, entry: Mapping[str, Any], info: Path) -> Format:
         name="llama_factory",
         says=f"{name} of {info.name}",
         source=SOURCE,
-        columns=(),
+        columns=needed,
         rows=rows,
         notes=(f"columns and tags are those that {info.name} declares for {name!r}",),
     )

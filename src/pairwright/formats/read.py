@@ -74,6 +74,8 @@ def read(
     if isinstance(source, str | Path) and (Path(source) / "manifest.json").is_file():
         if format or columns or split or limit:
             raise InputError(f"{source} is a pairwright directory: format, columns, split and limit do not apply")
+        if rejects:
+            Path(rejects).unlink(missing_ok=True)  # of an older source: nothing is rejected here
         return Preferences.load(source)
     opened = _opened(source, split)
     reading = _Reading(opened.name, split=split, limit=limit, strict=strict)
@@ -283,7 +285,8 @@ def _format(opened: Source, format: str | None, columns: Mapping[str, str] | Non
         return Format(name="columns", says="the user's columns", source="columns=", columns=(), rows=rows)
     if opened.path is not None and opened.path.is_file():
         form = declared(opened.path)
-        if form is not None:
+        found = frozenset(name for row in first for name in row)
+        if form is not None and (not first or form.detect(found, first)):  # else it speaks of an earlier file
             return form
     if not first:
         return Format(name="any format", says="", source="", columns=(), rows=lambda row: Record(()))

@@ -91,6 +91,8 @@ def export(prefs: Preferences, path: str | Path, layout: Layout = "trl", *, name
     _write_json(target.with_name(f"{target.name}.manifest.json"), manifest)
     if layout == "llama_factory":
         _declare(target)
+    else:
+        _undeclare(target)
     return target
 
 
@@ -222,10 +224,17 @@ def _empty(prefs: Preferences, layout: str, lost: int) -> str:
     if lost:
         return f"all {lost:,} pairs have answers of several turns, which the layout {layout!r} cannot hold; use 'trl'"
     counts = prefs.counts()
+    last = next((step for step in reversed(prefs.lineage) if step.rows_out == 0), None)
+    if last is not None and layout != "prompts":
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in last.dropped.items() if count)
+        why = f" ({reasons})" if reasons else ""
+        return f"there are no pairs to write: {last.name} kept none{why}; change its settings or the data"
     if layout == "unpaired":
         return "there are no pairs, nor answers whose score is 0 or 1; make pairs first (pairwright pair)"
     if counts.responses and layout != "prompts":
         return f"there are {counts.responses:,} answers and no pairs to write; make pairs first (pairwright pair)"
+    if counts.prompts:
+        return f"there are {counts.prompts:,} prompts and no answers; use the layout 'prompts', or name the answers' column"
     return "there is nothing to write: no prompts and no pairs"
 
 
@@ -255,6 +264,26 @@ def _declare(file: Path) -> None:
         },
     }
     _write_json(info, entries)
+
+
+def _undeclare(file: Path) -> None:
+    """Remove the entry that an earlier file of this name had: it describes another layout, and readers follow it."""
+    info = file.with_name("dataset_info.json")
+    try:
+        entries = json.loads(info.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return
+    if not isinstance(entries, dict):
+        return
+    others = {
+        name: entry
+        for name, entry in entries.items()
+        if not (isinstance(entry, dict) and entry.get("file_name") == file.name)
+    }
+    if not others:
+        info.unlink()
+    elif others != entries:
+        _write_json(info, others)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
