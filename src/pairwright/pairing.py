@@ -6,7 +6,8 @@ never a pair, whatever the rule.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, cast
 
 import polars as pl
 from pydantic import Field
@@ -15,6 +16,10 @@ from pairwright.draws import draw_of_text
 from pairwright.errors import InputError
 from pairwright.plug import bind, find, nearest, settings_of
 from pairwright.preferences import Preferences, Step
+
+EMPTY = "__pairwright_empty"
+TEXT = "__pairwright_text"
+"""Columns that stand beside a user's own for a while; no one else uses such names."""
 
 _BEST = pl.col("score") == pl.col("score").max()
 _WORST = pl.col("score") == pl.col("score").min()
@@ -108,11 +113,18 @@ def pair(
         rule_settings: further settings of the rule.
 
     Raises:
-        InputError: there is no such rule, setting or score column.
+        InputError: there is no such rule, setting or score column, or the goals of earlier pairs are in the prompts.
     """
+    own = cast(partial[Any], bind(pair, {"by": by, "min_gap": min_gap, "seed": seed}, kind="verb")).keywords
+    by, min_gap, seed = own["by"], own["min_gap"], own["seed"]
     plug = find(PAIRINGS, rule, kind="pairing rule")
     given = {"seed": seed} if "seed" in settings_of(plug) else {}
     bound = bind(plug, given | rule_settings, kind="pairing rule")
+    if goals_inside(prefs):
+        raise InputError(
+            "pair: the prompts of these pairs already say which score to ask for, and new pairs would contradict them; "
+            "pair the data from before relabelling, and relabel then"
+        )
     _check_score(prefs, by)
     score = pl.col(by).cast(pl.Float64)
     answers = prefs.responses.select("prompt_id", "response_id", score=pl.when(score.is_finite()).then(score))
@@ -127,7 +139,7 @@ def pair(
         notes = (*notes, f"The {had:,} pairs that were there are replaced.")
     step = Step(
         name="pair",
-        settings={"rule": rule, "by": by, "min_gap": min_gap, "seed": seed, **rule_settings},
+        settings={"rule": rule, **own, **rule_settings},
         rows_in=prompts,
         rows_out=made["reason"].null_count(),
         dropped=dropped,
@@ -136,17 +148,35 @@ def pair(
     return prefs.then(step, pairs=pairs)
 
 
-def text_marks(responses: pl.LazyFrame) -> pl.LazyFrame:
-    """The answers with `_empty` (no visible character) and `_text` (equal for equal messages).
+def goals_inside(prefs: Preferences) -> bool:
+    """Whether the pairs ask for scores that their prompts already say, as in a flat file of relabelled pairs.
 
-    `_text` is a 64-bit hash. It is only ever compared between the two answers of one pair, so even ten million pairs
+    Nothing is left there that tells the goal from the prompt, so it can be neither taken out nor put in again.
+    """
+    return prefs.goal_format is None and prefs.has_goals
+
+
+def unrelabelled(prefs: Preferences) -> pl.LazyFrame | None:
+    """Where goals are inside the prompts: `prompt_id` to `source_prompt_id`, the prompt as it was before relabelling.
+
+    None where no goal is in a prompt, or nothing says what it was; a `source_prompt_id` of other data means nothing.
+    """
+    source = prefs.pairs.collect_schema().get("source_prompt_id")
+    if source is None or source.is_nested() or not goals_inside(prefs):
+        return None
+    pairs = prefs.pairs.select("prompt_id", pl.col("source_prompt_id").cast(pl.String)).drop_nulls()
+    return pairs.unique("prompt_id", keep="first", maintain_order=True)
+
+
+def text_marks(responses: pl.LazyFrame) -> pl.LazyFrame:
+    """The answers with `EMPTY` (no visible character) and `TEXT` (equal for equal messages).
+
+    `TEXT` is a 64-bit hash. It is only ever compared between the two answers of one pair, so even ten million pairs
     meet a false equality with a probability below 1e-12. It lives no longer than the process.
     """
     content = pl.element().struct.field("content")
-    return responses.with_columns(
-        _empty=~pl.col("response").list.eval(content.str.contains(r"\S").fill_null(False)).list.any().fill_null(False),
-        _text=pl.col("response").hash(),
-    )
+    visible = pl.col("response").list.eval(content.str.contains(r"\S").fill_null(False)).list.any().fill_null(False)
+    return responses.with_columns((~visible).alias(EMPTY), pl.col("response").hash().alias(TEXT))
 
 
 def splits(prefs: Preferences) -> pl.LazyFrame:
@@ -166,7 +196,7 @@ def with_split(pairs: pl.LazyFrame, prefs: Preferences) -> pl.LazyFrame:
 
 def _judged(found: pl.LazyFrame, scored: pl.LazyFrame, prefs: Preferences, min_gap: float) -> pl.LazyFrame:
     """The pairs of a rule, with their split and the reason against them (null: none)."""
-    marks = text_marks(prefs.responses).select("response_id", "_text")
+    marks = text_marks(prefs.responses).select("response_id", TEXT)
     facts = scored.select("response_id", "score").join(marks, on="response_id", how="left")
     for side in ("chosen", "rejected"):
         named = facts.select(pl.all().name.prefix(f"{side}_"))
@@ -175,7 +205,7 @@ def _judged(found: pl.LazyFrame, scored: pl.LazyFrame, prefs: Preferences, min_g
         )
     gap = pl.col("chosen_score") - pl.col("rejected_score")
     reason = (
-        pl.when(pl.col("chosen__text") == pl.col("rejected__text"))
+        pl.when(pl.col(f"chosen_{TEXT}") == pl.col(f"rejected_{TEXT}"))
         .then(pl.lit("equal_text"))
         .when(gap == 0)
         .then(pl.lit("score_tie"))

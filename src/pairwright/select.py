@@ -23,6 +23,7 @@ Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+_KEPT = "__pairwright_kept"  # stands beside a user's own columns for a while; no one else uses such names
 _RANKING = ("top", "bottom", "band")
 
 
@@ -128,6 +129,9 @@ def select(
         InputError: there is no such metric, cut or setting; a column is missing; or the metric has no spread, so that
             it cannot rank.
     """
+    asked = {"keep": keep, "cut": cut, "only": only, "seed": seed, "weight": weight, "threshold": threshold}
+    own = cast(partial[Any], bind(select, asked, kind="verb")).keywords
+    keep, seed, weight, threshold = own["keep"], own["seed"], own["weight"], own["threshold"]
     metric_plug, cut_plug = find(METRICS, metric, kind="metric"), find(CUTS, cut, kind="cut")
     of_metric, of_cut = settings_of(metric_plug), settings_of(cut_plug)
     to_cut = {k: v for k, v in metric_settings.items() if k in of_cut and k not in of_metric}
@@ -141,8 +145,8 @@ def select(
         raise InputError(f"select: the metric would replace the column {name!r} of the pairs; give it another name")
 
     view = numbers(prefs)
-    asked = pl.col("split").eq_missing(pl.lit(only))
-    candidates = view if only is None else view.filter(asked)
+    in_split = pl.col("split").eq_missing(pl.lit(only))
+    candidates = view if only is None else view.filter(in_split)
     found = candidates.select(bound_metric(candidates).cast(pl.Float64).alias(name)).collect(engine="streaming")
     values = found[name].to_numpy()
     inside = np.ones(len(values), np.bool_) if only is None else _in_split(prefs, only)
@@ -156,7 +160,7 @@ def select(
     kept[np.flatnonzero(inside)[known]] = chosen
     shown[np.flatnonzero(inside)[known]] = values[known]
 
-    beside = pl.DataFrame({name: pl.Series(shown, nan_to_null=True), "_kept": kept})
+    beside = pl.DataFrame({name: pl.Series(shown, nan_to_null=True), _KEPT: kept})
     pairs = pl.concat([prefs.pairs.drop(name, strict=False), beside.lazy()], how="horizontal")
     dropped = {"no_metric": int((~known).sum()), "not_selected": int((~chosen).sum())}
     step = Step(
@@ -172,7 +176,7 @@ def select(
         rows_out=int(kept.sum()),
         dropped={reason: count for reason, count in dropped.items() if count},
     )
-    return prefs.then(step, pairs=pairs.filter("_kept").drop("_kept"))
+    return prefs.then(step, pairs=pairs.filter(_KEPT).drop(_KEPT))
 
 
 def numbers(prefs: Preferences) -> pl.LazyFrame:
@@ -183,8 +187,10 @@ def numbers(prefs: Preferences) -> pl.LazyFrame:
     content = pl.col("response").list.eval(pl.element().struct.field("content").str.len_chars().fill_null(0))
     answers = prefs.responses.with_columns(chars=content.list.sum().cast(pl.Int64))
     schema = answers.collect_schema()
+    # A user's own columns of these names would be taken for ours; in a view they are not needed.
+    pairs = prefs.pairs.drop("chars_chosen", "chars_rejected", "scores_chosen", "scores_rejected", strict=False)
     columns = [name for name, kind in schema.items() if kind.is_numeric() and name != "response_id"]
-    view = Preferences.of(prefs.prompts, answers, prefs.pairs).view(*columns)
+    view = Preferences.of(prefs.prompts, answers, pairs).view(*columns)
     form = prefs.goal_format
     if form is None or not form.attributes:
         return view

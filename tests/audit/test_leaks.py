@@ -17,6 +17,18 @@ def sentence(seed: int, length: int = 30) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=length))
 
 
+def test_the_copies_of_a_relabelled_pair_have_one_prompt(made: Made) -> None:
+    """In a flat file their prompts differ in the goal, and a split between them is a leak."""
+    rows = [("score 9. q", "a", "b"), ("score 2. q", "b", "a"), ("score 9. r", "a", "b"), ("score 2. r", "b", "a")]
+    extra = {"goal": [9.0, 2.0, 9.0, 2.0], "source_prompt_id": ["q", "q", "r", "r"]}
+    found = leaks.split_leakage(made(rows, split=["train", "test", "train", "train"], **extra))
+    assert (found.count, found.rows, found.level) == (1, (1,), "error")
+    assert leaks.split_leakage(made(rows, split=["test", "test", "train", "train"], **extra)).count == 0
+    # Without goals such a column is the user's own and says nothing.
+    plain = {"source_prompt_id": extra["source_prompt_id"]}
+    assert leaks.split_leakage(made(rows, split=["train", "test", "train", "train"], **plain)).count == 0
+
+
 class TestDuplicates:
     def test_silent_on_clean_data(self, clean: Preferences) -> None:
         found = leaks.duplicate_prompt(clean)

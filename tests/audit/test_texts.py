@@ -104,3 +104,5 @@ def test_prompt_mismatch_reads_its_column(made: Made) -> None:
     found = prompts.prompt_mismatch(made([FINE, FINE, FINE], prompt_mismatch=[None, True, False]))
     assert (found.count, found.rows, found.level) == (1, (1,), "error")
     assert prompts.prompt_mismatch(made([FINE])).count == 0
+    # A column of text is the user's own.
+    assert prompts.prompt_mismatch(made([FINE], prompt_mismatch=["yes, says the judge"])).count == 0

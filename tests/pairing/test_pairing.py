@@ -4,6 +4,7 @@ import itertools
 import math
 import random as stdlib_random
 from collections.abc import Sequence
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairwright.errors import InputError
+from pairwright.formats.read import read
 from pairwright.pairing import PAIRINGS, pair
 from pairwright.preferences import Preferences
+from pairwright.relabel import relabel
 from pairwright.split import split
 
 Scores = Sequence[float | None]
@@ -170,3 +173,21 @@ def test_row_order_of_prompts_is_the_order_of_pairs() -> None:
     stdlib_random.Random(0).shuffle(names)
     result = pair(made(dict.fromkeys(names, (1.0, 2.0))))
     assert result.pairs.collect()["prompt_id"].to_list() == names
+
+
+def test_pairs_whose_prompts_say_a_goal_are_not_paired_again(tmp_path: Path) -> None:
+    once = relabel(pair(made({"a": [9.0, 1.0], "b": [8.0, 2.0, 5.0]})))
+    flat = read(once.export(tmp_path / "ra.parquet"))
+    with pytest.raises(InputError, match="would contradict them; pair the data from before relabelling"):
+        pair(flat)
+    assert ids(pair(once)) == [(0, 1), (2, 3)]  # here the prompts are as they were
+
+
+@pytest.mark.parametrize("gap", [math.nan, -1.0, "wide"])
+def test_a_gap_that_is_none_is_refused(gap: float) -> None:
+    with pytest.raises(InputError, match="min_gap"):
+        pair(made({"a": [9.0, 1.0]}), min_gap=gap)
+
+
+def test_settings_are_converted() -> None:
+    assert pair(made({"a": [9.0, 8.8]}), min_gap="0.5").lineage[-1].dropped == {"below_min_gap": 1}  # type: ignore[arg-type]

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairwright.errors import InputError
+from pairwright.formats.read import read
 from pairwright.goals import GoalFormat
+from pairwright.pairing import pair
 from pairwright.preferences import Preferences
 from pairwright.relabel import REASONS, relabel
 
@@ -229,6 +231,17 @@ def test_the_goal_format_is_in_the_manifest(made: Made, tmp_path: Path) -> None:
         ({"template": "no number"}, "must contain"),
         ({"scale": 1}, "scale: .*greater than or equal to 2"),
         ({"mode": "x:y"}, "no module 'x'"),
+        ({"min_gap": NAN}, "min_gap"),
+        ({"min_gap": -1.0}, "min_gap: .*greater than or equal to 0"),
+        ({"outside": "Clip"}, "outside: .*'error', 'drop' or 'clip' .got 'Clip'"),
+        ({"over": "pair"}, "over: .*'pairs' or 'answers' .got 'pair'"),
+        ({"placement": "assistant"}, "placement: "),
+        ({"source_range": "percentile"}, "source_range"),
+        ({"source_range": (1, 2, 3)}, "source_range"),
+        ({"attributes": "helpfulness"}, "attributes: "),
+        ({"seed": "first"}, "seed: "),
+        ({"tokenizer": "/no/such/directory"}, "no directory /no/such/directory; give a model directory"),
+        ({"tokenizer": "nosuchdirectory"}, "no tokenizer could be loaded from nosuchdirectory"),
     ],
 )
 def test_bad_requests_are_sentences(made: Made, settings_: dict[str, Any], says: str) -> None:
@@ -290,3 +303,50 @@ def test_ra_agrees_with_a_loop(made: Made, rows: list[tuple[Any, Any, str, str]]
     step = result.lineage[-1]
     assert step.rows_in == len(rows)
     assert step.rows_in - sum(step.dropped.values()) == len(expected) // 2
+
+
+def test_settings_are_converted_as_declared(made: Made) -> None:
+    asked: dict[str, Any] = {"min_gap": "5", "source_range": [0, "10"], "decimals": "0"}
+    result = relabel(made([(9.0, 1.0), (5.0, 4.0)]), **asked)
+    assert result.dropped == {"below_min_gap": 1}
+    assert result.goal_format is not None
+    assert (result.goal_format.ranges, result.goal_format.decimals) == (((0.0, 10.0),), 0)
+
+
+def test_pairs_made_again_can_be_relabelled_again(made: Made) -> None:
+    once = relabel(made([(9.0, 1.0)]), scale=5)
+    twice = relabel(pair(once), scale=100)
+    assert twice.pairs.collect()["goal"].to_list() == [9.0, 1.0]
+    assert twice.goal_format is not None
+    assert twice.goal_format.scale == 100
+
+
+def test_a_flat_relabelled_file_is_not_relabelled_over_answers_either(made: Made, tmp_path: Path) -> None:
+    flat = read(relabel(made([(9.0, 1.0)])).export(tmp_path / "ra.parquet"))
+    with pytest.raises(InputError, match="ask for scores already"):
+        relabel(flat, over="answers")
+
+
+@pytest.mark.parametrize("mode", ["plain", "ra_plus"])
+def test_a_winner_among_answers_with_attributes_comes_from_the_overall_score(made: Made, mode: str) -> None:
+    help_ = {"score_help": [1.0, 4.0, 5.0, 2.0, 3.0, 1.0]}
+    asked: dict[str, Any] = {"over": "answers", "attributes": ("help",)}
+    with pytest.raises(InputError, match=f"{mode} over answers needs to know which of two is better"):
+        relabel(made([(None, None)] * 3, attributes=help_), mode, **asked)
+    some = relabel(made([(3.0, 9.0), (None, 2.0), (4.0, 4.0)], attributes=help_), mode, **asked)
+    assert some.pairs.select("chosen_id", "rejected_id").collect().rows() == [(1, 0)]
+    assert some.lineage[-1].dropped == {"unscored": 1, "score_tie": 1}
+    # Both ways round, nobody needs to win.
+    assert relabel(made([(None, None)] * 3, attributes=help_), "ra", **asked).counts().pairs == 6
+
+
+@pytest.mark.parametrize("name", ["goal_chosen", "printed_rejected", "copy", "source_pair"])
+def test_a_users_column_of_a_name_that_relabelling_writes_is_refused(made: Made, name: str) -> None:
+    with pytest.raises(InputError, match=f"a column '{name}' of their own.*rename it"):
+        relabel(made([(9.0, 1.0)], pairs={name: [7]}))
+
+
+def test_a_users_columns_of_working_names_stay(made: Made) -> None:
+    extras = {"_reason": ["because"], "_text_chosen": ["x"], "_empty_rejected": [True], "chars_chosen": [3]}
+    got = relabel(made([(9.0, 1.0)], pairs=extras), "plain").pairs.collect()
+    assert {name: got[name].to_list() for name in extras} == extras

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairwright.errors import InputError
+from pairwright.formats.read import read
 from pairwright.preferences import Preferences
 from pairwright.relabel import relabel
 from pairwright.select import CUTS, select
@@ -247,3 +248,41 @@ def test_no_pairs_stay_no_pairs() -> None:
         prefs.prompts, prefs.responses, pl.DataFrame(empty, schema_overrides={"prompt_id": pl.String})
     )
     assert kept(select(none, "explicit_gap", keep=0.5)) == []
+
+
+def test_settings_are_converted_and_checked() -> None:
+    assert kept(select(made(GAPS), "explicit_gap", keep="0.25")) == [1, 3]  # type: ignore[arg-type]
+    for asked in ({"keep": "most"}, {"keep": math.nan}, {"keep": 0.5, "seed": "x"}):
+        with pytest.raises(InputError):
+            select(made(GAPS), "explicit_gap", **asked)  # type: ignore[arg-type]
+
+
+def test_a_users_columns_of_working_names_stay() -> None:
+    prefs = made(GAPS)
+    count = len(GAPS)
+    extras: dict[str, Any] = {"_kept": [7] * count, "chars_chosen": list(range(count)), "scores_chosen": ["x"] * count}
+    prefs = Preferences.of(prefs.prompts, prefs.responses, prefs.pairs.with_columns(**{
+        name: pl.Series(values) for name, values in extras.items()
+    }))  # fmt: skip
+    for metric in ("explicit_gap", "random"):
+        got = select(prefs, metric, keep=1.0).pairs.collect()
+        rows = (got["chosen_id"] // 2).to_list()
+        assert {name: got[name].to_list() for name in extras} == {k: [v[i] for i in rows] for k, v in extras.items()}
+    # Lengths are those of the texts ("A0" to "A17"): two numbers of one digit and of two, or one of each.
+    lengths = select(prefs, "length_gap", keep=1.0).pairs.collect()["length_gap"].to_list()
+    assert lengths == [float(len(f"A{2 * i}") - len(f"A{2 * i + 1}")) for i in range(count)]
+
+
+def test_several_goals_from_a_flat_file_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"Q{i}", "chosen": f"a{i}", "rejected": f"b{i}", "score_chosen": 4.0, "score_rejected": 1.0}
+        for i in range(4)
+    ]
+    prefs = read(rows)
+    help_ = pl.col("score").alias("score_help")
+    prefs = Preferences.of(prefs.prompts, prefs.responses.with_columns(help_), prefs.pairs)
+    native = relabel(prefs, attributes=("help",))
+    assert select(native, "explicit_gap", keep=1.0).counts().pairs == 8
+    flat = read(native.export(tmp_path / "ra.parquet"))
+    with pytest.raises(InputError, match="select from the directory that relabel wrote"):
+        select(flat, "explicit_gap", keep=0.5)

@@ -6,7 +6,9 @@ import polars as pl
 import pytest
 
 from pairwright.errors import InputError
+from pairwright.formats.read import read
 from pairwright.preferences import Preferences
+from pairwright.relabel import relabel
 from pairwright.split import split
 
 
@@ -78,3 +80,38 @@ def test_bad_requests_are_sentences() -> None:
 def test_a_split_survives_the_disk(tmp_path: Path) -> None:
     prefs = split(made(NAMES, NAMES), test=0.2)
     assert Preferences.load(prefs.save(tmp_path / "d")) == prefs
+
+
+def relabelled(tmp_path: Path, count: int) -> tuple[Preferences, Preferences]:
+    """Scored pairs, and the flat file of what relabelling made of them, read again."""
+    rows = [
+        {"prompt": f"Q{i}", "chosen": f"good {i}", "rejected": f"bad {i}", "score_chosen": 9.0, "score_rejected": 2.0}
+        for i in range(count)
+    ]
+    before = read(rows)
+    return before, read(relabel(before).export(tmp_path / "ra.parquet"))
+
+
+def test_copies_of_a_pair_stay_together_though_their_prompts_differ(tmp_path: Path) -> None:
+    before, flat = relabelled(tmp_path, 60)
+    assert flat.counts().prompts == 120
+    got = split(flat, test=0.4, seed=3).pairs.select("source_prompt_id", "split").unique().collect()
+    assert len(got) == 60
+    # It is the split that the data had got before relabelling.
+    assert dict(got.iter_rows()) == sides(split(before, test=0.4, seed=3))
+    assert 10 <= (got["split"] == "test").sum() <= 38
+
+
+def test_copies_that_nothing_joins_are_refused(tmp_path: Path) -> None:
+    _, flat = relabelled(tmp_path, 3)
+    loose = Preferences.of(flat.prompts, flat.responses, flat.pairs.drop("source_prompt_id"), flat.lineage)
+    with pytest.raises(InputError, match=r"no source_prompt_id.*split the data before relabelling"):
+        split(loose)
+
+
+def test_a_source_prompt_id_of_plain_data_decides_nothing() -> None:
+    prefs = made(NAMES, NAMES)
+    other = Preferences.of(
+        prefs.prompts, prefs.responses, prefs.pairs.with_columns(source_prompt_id=pl.lit("the same for all"))
+    )
+    assert sides(split(other, test=0.25, seed=1)) == sides(split(prefs, test=0.25, seed=1))

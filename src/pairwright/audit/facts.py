@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from pairwright.audit.finding import Kind
+from pairwright.pairing import unrelabelled
 from pairwright.preferences import Preferences
 
 # Tab, line feed and carriage return are ordinary text; the rest of C0, DEL and C1 are not.
@@ -86,6 +87,24 @@ class Facts:
     def pairs(self) -> pl.DataFrame:
         """One row for each pair."""
         return self._frames.pairs
+
+    @cached_property
+    def asked_for(self) -> pl.Series:
+        """What each prompt asks, as a hash: `norm`, but of copies of a relabelled pair the prompt that both came from.
+
+        In a flat file the goals are in the prompts, so that the two copies of one pair differ in `norm`.
+        """
+        norm = self.prompts.get_column("norm")
+        found = unrelabelled(self.prefs)
+        if found is None:
+            return norm
+        source = found.select("prompt_id", pl.col("source_prompt_id").hash().alias("source")).collect()
+        beside = (
+            self.prefs.prompts.select("prompt_id")
+            .collect()
+            .join(source, on="prompt_id", how="left", maintain_order="left")
+        )
+        return beside.get_column("source").fill_null(norm).alias("norm")
 
     @property
     def scores(self) -> list[str]:
@@ -190,8 +209,9 @@ def _responses(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _pairs(frame: pl.LazyFrame) -> pl.LazyFrame:
-    names = frame.collect_schema().names()
-    mismatch = pl.col("prompt_mismatch").fill_null(False) if "prompt_mismatch" in names else pl.lit(False)
+    # A column of another type is the user's own and says something else.
+    ours = frame.collect_schema().get("prompt_mismatch") == pl.Boolean
+    mismatch = pl.col("prompt_mismatch").fill_null(False) if ours else pl.lit(False)
     return frame.select(
         "prompt_id",
         "chosen_id",
@@ -199,7 +219,7 @@ def _pairs(frame: pl.LazyFrame) -> pl.LazyFrame:
         "goal",
         "split",
         "preference",
-        mismatch.cast(pl.Boolean).alias("prompt_mismatch"),
+        mismatch.alias("prompt_mismatch"),
     )
 
 

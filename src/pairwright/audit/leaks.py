@@ -59,12 +59,13 @@ def split_leakage(data: Data) -> Finding:
     """A prompt that is in two or more splits, up to case, spacing and Unicode form.
 
     One prompt counts once, however many pairs and spellings it has; its row is that of a spelling outside `train` (of
-    the first, where there is none).
+    the first, where there is none). In a flat file of relabelled pairs, prompts that differ in their goals alone are
+    one prompt (`source_prompt_id`).
     """
     facts = Facts.of(data)
     member = _members(facts)
     splits = sorted(member.get_column("split").unique().to_list())
-    norms = facts.prompts.get_column("norm")
+    norms = facts.asked_for
     leaked = (
         member.with_columns(norm=norms.gather(member.get_column("prompt")))
         .group_by("norm")
@@ -144,7 +145,7 @@ def _held_and_base(facts: Facts) -> tuple[pl.Series, pl.Series]:
         return pl.Series([], dtype=pl.UInt32), pl.Series([], dtype=pl.UInt32)
     sizes = member.group_by("split").len().sort("len", "split", descending=[True, False])
     base = "train" if (names == "train").any() else sizes.row(0)[0]
-    norm = facts.prompts.get_column("norm").gather(member.get_column("prompt"))
+    norm = facts.asked_for.gather(member.get_column("prompt"))
     member = member.with_columns(norm=norm, is_base=pl.col("split") == base)
     one_side = member.filter(pl.col("is_base").n_unique().over("norm") == 1)
     held = one_side.filter(~pl.col("is_base")).get_column("prompt").unique().sort()

@@ -2,6 +2,8 @@
 
 import polars as pl
 
+from pairwright.errors import InputError
+
 
 def explicit_gap(view: pl.LazyFrame) -> pl.Expr:
     """How much better the chosen side is by its score; under a goal, how much nearer to the goal.
@@ -10,10 +12,19 @@ def explicit_gap(view: pl.LazyFrame) -> pl.Expr:
     goal |.| is the Euclidean norm over the attributes, which is the same for one attribute. Score units; negative when
     the label is against the score; null when a side is unscored.
 
+    Raises:
+        InputError: the goals are vectors, and nothing says of which scores.
+
     Source: arXiv 2503.01864, explicit margin M_r; under a goal, arXiv 2410.08067, equation 4.1 (its root).
     """
     plain = _finite("score_chosen") - _finite("score_rejected")
-    if isinstance(view.collect_schema()["goal"], pl.List):
+    schema = view.collect_schema()
+    if isinstance(schema["goal"], pl.List):
+        if "scores_chosen" not in schema:
+            raise InputError(
+                "explicit_gap: these pairs ask for several scores at once, and a flat file does not say which; "
+                "select from the directory that relabel wrote (-o DIR)"
+            )
         nearer = _distance("scores_rejected") - _distance("scores_chosen")
     else:
         goal = pl.col("goal")

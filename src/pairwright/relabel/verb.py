@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import polars as pl
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pairwright.chat import supports_system
-from pairwright.errors import InputError, need
+from pairwright.errors import InputError
 from pairwright.goals import TEMPLATE, GoalFormat, Placement
-from pairwright.pairing import text_marks, with_split
+from pairwright.pairing import EMPTY, TEXT, text_marks, with_split
 from pairwright.plug import bind, find, nearest, plain, settings_of
 from pairwright.preferences import Preferences, Step
 from pairwright.relabel.ranges import SourceRange, source_ranges
@@ -29,7 +29,10 @@ REASONS = (
 """Why a pair yields nothing; a pair with several reasons counts under the first."""
 
 Outside = Literal["error", "drop", "clip"]
-_WORKING = ("goal_chosen", "goal_rejected", "printed_chosen", "printed_rejected", "_reason")
+Over = Literal["pairs", "answers"]
+_REASON = "__pairwright_reason"
+_WORKING = ("goal_chosen", "goal_rejected", "printed_chosen", "printed_rejected", _REASON)
+_BOTH_WAYS = ("ra", "half_ra")  # modes that turn each pair both ways, so that it does not matter which side is chosen
 _ROUNDING = 1e-9  # 8.1 - 7.6 is a gap of 0.5, whatever floating point says
 
 
@@ -41,11 +44,11 @@ def relabel(
     scale: int = 10,
     source_range: SourceRange | None = None,
     decimals: int = 1,
-    min_gap: float = 0.0,
+    min_gap: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0,
     outside: Outside = "error",
     attributes: Sequence[str] = (),
     threshold: float | None = None,
-    over: Literal["pairs", "answers"] = "pairs",
+    over: Over = "pairs",
     template: str | None = None,
     tokenizer: Any = None,
     seed: int | None = None,
@@ -84,28 +87,47 @@ def relabel(
         InputError: the pairs have goals already, a score lies outside the range, a score column is missing, or a
             setting does not fit.
     """
-    if prefs.goal_format is not None or prefs.has_goals:
+    if prefs.has_goals:
         raise InputError(
             "relabel: these pairs ask for scores already, and asking twice would put two goals into one prompt; "
             "relabel the data from before the first relabelling"
         )
-    names = tuple(name.removeprefix("score_") for name in attributes)
+    own = _checked_settings(
+        placement=placement,
+        scale=scale,
+        source_range=source_range,
+        decimals=decimals,
+        min_gap=min_gap,
+        outside=outside,
+        attributes=attributes,
+        threshold=threshold,
+        over=over,
+        template=template,
+        seed=seed,
+    )
+    source_range, min_gap = own["source_range"], own["min_gap"]
+    names = tuple(name.removeprefix("score_") for name in own["attributes"])
     columns = _columns(prefs, names)
-    bound = _bound_mode(mode, threshold=threshold, seed=seed, scale=scale, settings=mode_settings, names=names)
+    bound = _bound_mode(
+        mode, threshold=own["threshold"], seed=own["seed"], scale=own["scale"], settings=mode_settings, names=names
+    )
     where, notes = _placement(placement, tokenizer)
-    candidates = prefs.pairs if over == "pairs" else _all_answers(prefs)
-    candidates = candidates.drop("source_pair", "copy", "goal", *_WORKING, strict=False).with_row_index("source_pair")
+    decided = over == "answers" and bool(names) and mode not in _BOTH_WAYS
+    if decided:
+        _check_winner(prefs, mode)
+    candidates = _own_columns(prefs.pairs) if over == "pairs" else _all_answers(prefs)
+    candidates = candidates.drop("goal", strict=False).with_row_index("source_pair")
     form = _form(
         template=TEMPLATE if template is None else template,
         placement=where,
-        scale=scale,
+        scale=own["scale"],
         ranges=source_ranges(prefs, candidates, columns, source_range),
-        decimals=decimals,
+        decimals=own["decimals"],
         attributes=names,
     )
     if outside == "error" and source_range == "percentiles":
         outside = "clip"
-    facts = _facts(prefs, candidates, columns, form, min_gap=min_gap, outside=outside)
+    facts = _facts(prefs, candidates, columns, form, min_gap=min_gap, outside=outside, decided=decided)
     _check_inside(facts, form, outside)
     usable = _usable(candidates, facts, form)
     made = _checked(bound(usable), mode)
@@ -127,6 +149,41 @@ def relabel(
         notes=(*notes, *told),
     )
     return prefs.then(step, pairs=made.drop(_WORKING, strict=False).cast({"source_pair": pl.Int64}))
+
+
+def _checked_settings(**settings: Any) -> dict[str, Any]:
+    """The verb's own settings, converted by their declared types."""
+    return cast(partial[Any], bind(relabel, settings, kind="verb")).keywords
+
+
+def _own_columns(pairs: pl.LazyFrame) -> pl.LazyFrame:
+    """The pairs without what an earlier relabelling (in the mode `plain`) wrote.
+
+    Raises:
+        InputError: a column of the user's own has a name that relabelling needs.
+    """
+    schema = pairs.collect_schema()
+    ours = "copy" in schema and "source_pair" in schema
+    ours = ours and schema["copy"] in (pl.String, pl.Null) and schema["source_pair"].is_integer()
+    if ours:
+        said = pairs.select(pl.col("copy").cast(pl.String).unique()).collect().to_series().drop_nulls()
+        ours = set(said) <= {"positive", "negative"}
+    taken = [name for name in (*_WORKING, *(() if ours else ("copy", "source_pair"))) if name in schema]
+    if taken:
+        raise InputError(
+            f"relabel: the pairs have a column {taken[0]!r} of their own, and relabelling writes one of that name; "
+            "rename it first"
+        )
+    return pairs.drop("copy", "source_pair") if ours else pairs
+
+
+def _check_winner(prefs: Preferences, mode: str) -> None:
+    """Of two answers with attributes only, nothing says which is the better one."""
+    if not prefs.responses.select(pl.col("score").is_finite().any()).collect().item():
+        raise InputError(
+            f"relabel: {mode} over answers needs to know which of two is better, and none has an overall score; score "
+            "them first (`pairwright score`), or take the mode ra or half_ra, which asks for both"
+        )
 
 
 def _columns(prefs: Preferences, names: Sequence[str]) -> tuple[str, ...]:
@@ -166,7 +223,9 @@ def _placement(placement: Placement, tokenizer: Any) -> tuple[Literal["system", 
     if tokenizer is None:
         return "user", ("The goal stands in the user message: no tokenizer was given to ask for a system role.",)
     if isinstance(tokenizer, str) or hasattr(tokenizer, "__fspath__"):
-        tokenizer = need("transformers", extra="train").AutoTokenizer.from_pretrained(tokenizer)
+        from pairwright.audit.tokens import load
+
+        tokenizer = load(tokenizer)
     if supports_system(tokenizer):
         return "system", ("The goal stands in a system message, which the chat template supports.",)
     return "user", ("The goal stands in the user message: the chat template has no system role.",)
@@ -203,12 +262,17 @@ def _facts(
     *,
     min_gap: float,
     outside: Outside,
+    decided: bool,
 ) -> pl.DataFrame:
-    """For each pair, in order: `_reason` (0: none, else 1 + its place in `REASONS`), `goal_chosen`, `goal_rejected`."""
+    """For each pair, in order: `_REASON` (0: none, else 1 + its place in `REASONS`), `goal_chosen`, `goal_rejected`.
+
+    `decided`: the overall score says which side is chosen, so a pair without it, or with a tie of it, is of no use.
+    """
     marked = Preferences.of(prefs.prompts, text_marks(prefs.responses), pairs.drop("source_pair"))
-    view = marked.view(*columns, "_empty", "_text")
+    view = marked.view(*columns, *(["score"] if decided else []), EMPTY, TEXT)
     goals = {side: [pl.col(f"{name}_{side}") for name in columns] for side in ("chosen", "rejected")}
     sides = [*goals["chosen"], *goals["rejected"]]
+    winner = [pl.col("score_chosen"), pl.col("score_rejected")] if decided else []
     out = [
         ~column.is_between(low, high)
         for side in goals.values()
@@ -217,20 +281,20 @@ def _facts(
     goal = {side: parts[0] if not form.attributes else pl.concat_list(parts) for side, parts in goals.items()}
     gap = _printed_gap(form, goal["chosen"], goal["rejected"])
     tests = {
-        "unscored": pl.any_horizontal(column.is_null() for column in sides),
-        "non_finite_score": pl.any_horizontal(~column.is_finite() for column in sides),
-        "empty_chosen": pl.col("_empty_chosen"),
-        "empty_rejected": pl.col("_empty_rejected"),
-        "equal_text": pl.col("_text_chosen") == pl.col("_text_rejected"),
+        "unscored": pl.any_horizontal(column.is_null() for column in [*sides, *winner]),
+        "non_finite_score": pl.any_horizontal(~column.is_finite() for column in [*sides, *winner]),
+        "empty_chosen": pl.col(f"{EMPTY}_chosen"),
+        "empty_rejected": pl.col(f"{EMPTY}_rejected"),
+        "equal_text": pl.col(f"{TEXT}_chosen") == pl.col(f"{TEXT}_rejected"),
         "out_of_scale": pl.any_horizontal(out) if outside != "clip" else pl.lit(False),
-        "score_tie": gap == 0,
+        "score_tie": (gap == 0) | (winner[0] == winner[1]) if winner else gap == 0,
         "below_min_gap": gap < min_gap - _ROUNDING,
     }
     reason = pl.lit(0, dtype=pl.UInt8)
     for code, test in reversed(list(enumerate(tests.values(), start=1))):
         reason = pl.when(test).then(pl.lit(code, dtype=pl.UInt8)).otherwise(reason)
     shown = {f"goal_{side}": expression for side, expression in goal.items()}
-    return view.select(_reason=reason, **shown).collect(engine="streaming")
+    return view.select(reason.alias(_REASON), **shown).collect(engine="streaming")
 
 
 def _printed_gap(form: GoalFormat, one: pl.Expr, other: pl.Expr) -> pl.Expr:
@@ -244,14 +308,14 @@ def _printed_gap(form: GoalFormat, one: pl.Expr, other: pl.Expr) -> pl.Expr:
 
 def _check_inside(facts: pl.DataFrame, form: GoalFormat, outside: Outside) -> None:
     code = 1 + REASONS.index("out_of_scale")
-    bad = facts.filter(pl.col("_reason") == code)
+    bad = facts.filter(pl.col(_REASON) == code)
     if outside != "error" or bad.is_empty():
         return
     seen = []
     for i, name in enumerate(form.attributes or ("score",)):
         sides = [pl.col(f"goal_{side}") for side in ("chosen", "rejected")]
         parts = [side.list.get(i) if form.attributes else side for side in sides]
-        known = facts.filter(pl.col("_reason") >= code).vstack(facts.filter(pl.col("_reason") == 0))
+        known = facts.filter(pl.col(_REASON) >= code).vstack(facts.filter(pl.col(_REASON) == 0))
         low = known.select(pl.min_horizontal(*(part.min() for part in parts))).item()
         high = known.select(pl.max_horizontal(*(part.max() for part in parts))).item()
         first, last = form.ranges[i]
@@ -264,7 +328,7 @@ def _check_inside(facts: pl.DataFrame, form: GoalFormat, outside: Outside) -> No
 
 def _usable(pairs: pl.LazyFrame, facts: pl.DataFrame, form: GoalFormat) -> pl.LazyFrame:
     """The pairs that a mode gets: those without a reason, with their goals beside them."""
-    beside = pl.concat([pairs, facts.lazy()], how="horizontal").filter(pl.col("_reason") == 0)
+    beside = pl.concat([pairs, facts.lazy()], how="horizontal").filter(pl.col(_REASON) == 0)
     return beside.with_columns(
         printed_chosen=form.value(pl.col("goal_chosen")), printed_rejected=form.value(pl.col("goal_rejected"))
     )
@@ -282,7 +346,7 @@ def _account(
     facts: pl.DataFrame, made: pl.LazyFrame, mode: str, *, scalar: bool
 ) -> tuple[int, bool, dict[str, int], tuple[str, ...]]:
     """Rows made, whether any asks for a score, pairs dropped by reason, and notes on what a reader should know."""
-    tally = dict(facts.group_by("_reason").len().iter_rows())
+    tally = dict(facts.group_by(_REASON).len().iter_rows())
     dropped = {reason: tally[code] for code, reason in enumerate(REASONS, start=1) if code in tally}
     usable = tally.get(0, 0)
     rows, said, used, negatives = (
@@ -301,7 +365,7 @@ def _account(
     if mode in ("filter_high", "filter_low"):
         notes.append(f"{usable - negatives:,} of {usable:,} negative copies are deleted by {mode}.")
     if scalar:
-        against = facts.filter((pl.col("_reason") == 0) & (pl.col("goal_chosen") < pl.col("goal_rejected"))).height
+        against = facts.filter((pl.col(_REASON) == 0) & (pl.col("goal_chosen") < pl.col("goal_rejected"))).height
         if against:
             notes.append(f"In {against:,} of {usable:,} pairs the chosen side has the lower score.")
     return rows, bool(said), dropped, tuple(notes)
