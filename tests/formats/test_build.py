@@ -106,6 +106,40 @@ def test_extras_never_take_a_standard_name():
     assert [pairs[f"source_{name}"] for name in extras] == list(extras.values())
 
 
+@pytest.mark.parametrize(
+    "name", ["_kept", "_reason", "_text_chosen", "chars_rejected", "goal_chosen", "printed_rejected"]
+)
+def test_names_that_the_verbs_work_with_are_not_taken_either(name):
+    row = {"prompt": "Q?", "chosen": "a", "rejected": "b", name: "theirs"}
+    assert read([row]).pairs.collect()[f"source_{name}"].to_list() == ["theirs"]
+    record = Record([chat.user("Q?")], [answer("a"), answer("b")], [Pair(0, 1)], pair_extras={name: "theirs"})
+    assert name not in built([record])[0].pairs.collect_schema()
+
+
+def test_columns_that_the_verbs_write_are_kept_only_where_they_are_so_written():
+    side = {"chosen": "a", "rejected": "b"}
+    ours = {"copy": "negative", "source_pair": 3, "prompt_mismatch": True}
+    as_text = {"copy": "positive", "source_pair": "4", "prompt_mismatch": "false"}
+    theirs = {"copy": "second", "source_pair": "Q-17", "prompt_mismatch": "no"}
+    nested = {"copy": ["positive"], "source_pair": {"a": 1}, "prompt_mismatch": 1.5}
+    table = read([{"prompt": "Q?", **side, **more} for more in (ours, as_text, theirs, nested)]).pairs.collect()
+    assert table["copy"].to_list() == ["negative", "positive", None, None]
+    assert table["source_pair"].to_list() == [3, 4, None, None]
+    assert table["prompt_mismatch"].to_list() == [True, False, False, False]
+    assert table["source_copy"].to_list() == [None, None, '"second"', '["positive"]']
+    assert table["source_source_pair"].to_list() == [None, None, '"Q-17"', '{"a":1}']
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_nested_extras_of_prompts_and_answers_are_encoded_once(batch):
+    values = [["x"], "s", 3]
+    answers = [Answer([chat.assistant("a")], extras={"weight": value}) for value in values]
+    rows = [Record([chat.user(str(i))], [answers[i]], prompt_extras={"copy": value}) for i, value in enumerate(values)]
+    prefs, _ = built(rows, batch=batch)
+    assert prefs.prompts.collect()["copy"].to_list() == ['["x"]', '"s"', "3"]
+    assert prefs.responses.collect()["weight"].to_list() == ['["x"]', '"s"', "3"]
+
+
 def test_goals_of_one_and_of_several_attributes():
     ask, both = [chat.user("Q?")], [answer("a"), answer("b")]
     prefs, _ = built([Record(ask, both, [Pair(0, 1)], goal=g) for g in (9.0, None)])

@@ -79,6 +79,8 @@ further = st.fixed_dictionaries(
         "prompt_id": st.sampled_from(["x", None]),
         "margin": st.sampled_from([1.0, None]),
         "weight": st.sampled_from([2, None]),
+        "copy": st.sampled_from(["positive", "x", None]),
+        "printed_chosen": st.sampled_from([1.5, None]),
         "topic": st.sampled_from(["t", 1, 2.5, None, ["n"], True]),
     },
 )

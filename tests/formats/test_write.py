@@ -9,6 +9,7 @@ from pairwright.errors import InputError
 from pairwright.formats.read import read
 from pairwright.formats.write import export, flat
 from pairwright.preferences import Step
+from pairwright.relabel import relabel
 
 ROWS = [
     {
@@ -85,6 +86,16 @@ def test_a_goal_comes_back_as_a_number_and_is_not_said_again(tmp_path):
     for ending in ("parquet", "csv"):
         back = read(export(prefs, tmp_path / f"a.{ending}"))
         assert back.pairs.collect()["goal"].to_list() == [9.0]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
+def test_a_relabelled_file_comes_back_with_its_copies(tmp_path, ending):
+    rows = [{"prompt": f"{i}?", "chosen": "a", "rejected": "b", "score_chosen": 9, "score_rejected": i} for i in (2, 3)]
+    asked = relabel(read(rows))
+    back = read(export(asked, tmp_path / f"a.{ending}")).pairs.collect()
+    columns = ["goal", "copy", "source_pair"]
+    assert back.select(columns).equals(asked.pairs.select(columns).collect())
+    assert back["source_pair"].to_list() == [0, 0, 1, 1]
 
 
 def test_llama_factory_rows_and_their_entry(tmp_path):

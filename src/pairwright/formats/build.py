@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,33 @@ from pairwright.preferences import MESSAGES, PAIR_COLUMNS, PROMPT_COLUMNS, RESPO
 BATCH = 10_000
 BOUND = 1 << 29
 _SIDES = [f"{name}{side}" for name in ("", "score_", "model_", "response_") for side in ("chosen", "rejected")]
-_TAKEN = frozenset({*PROMPT_COLUMNS, *RESPONSE_COLUMNS, *PAIR_COLUMNS, *_SIDES, "chosen_row", "rejected_row"})
+_WORKING = [f"{name}_{side}" for name in ("_text", "chars", "goal", "printed") for side in ("chosen", "rejected")]
+
+
+def _copy(cell: Any) -> str | None:
+    return cell if cell in ("positive", "negative") else None
+
+
+def _whole_number(cell: Any) -> int | None:
+    if isinstance(cell, str) and cell.isdecimal() and len(cell) < 19:
+        return int(cell)
+    return cell if type(cell) is int and 0 <= cell < 1 << 63 else None
+
+
+def _flag(cell: Any) -> bool | None:
+    return cell if type(cell) is bool else {"true": True, "false": False}.get(cell)
+
+
+_OURS: Mapping[str, Callable[[Any], Any]] = {
+    "copy": _copy,
+    "source_pair": _whole_number,
+    "prompt_mismatch": _flag,
+}
+"""Columns that the verbs write into pairs: a cell as they write it (CSV has it as text), None for any other."""
+_TAKEN = frozenset(
+    {*PROMPT_COLUMNS, *RESPONSE_COLUMNS, *PAIR_COLUMNS, *_SIDES, *_WORKING, *_OURS}
+    | {"chosen_row", "rejected_row", "_kept", "_reason"}
+)
 _UNNAMED = "source_"
 
 
@@ -290,11 +316,17 @@ class Builder:
         scores = [series.cast(pl.Float64).alias(f"score_{series.name}") for series in self._scores.series()]
         responses = responses.hstack(scores)
         self._answer_keys.append(_answer_keys(responses))
-        responses = _widened(responses, self._beside, [*RESPONSE_COLUMNS, *responses.columns])
+        beside = [*RESPONSE_COLUMNS, *responses.columns]
+        responses = _widened(responses, self._beside, beside)
         pairs = _pairs(self._compared)
         self._prompt_keys.append(_prompt_keys(prompts))
-        tables = (self._about, self._beside, self._compared)
-        self._encoded.append([frozenset(_free(name) for name in table.encoded) for table in tables])
+        self._encoded.append(
+            [
+                frozenset(_free(name, PROMPT_COLUMNS) for name in self._about.encoded),
+                frozenset(_free(name, beside) for name in self._beside.encoded),
+                frozenset(self._compared.encoded),
+            ]
+        )
         self._keep(_Frames(prompts, responses, pairs))
         self._clear()
 
@@ -397,11 +429,13 @@ def _free(name: str, taken: Iterable[str] = _TAKEN) -> str:
 
 def _renamed(extras: Mapping[str, Any], identity: str) -> dict[str, Any]:
     """Extras under names that no standard column has; a `prompt_id` that is the prompt's own says nothing."""
-    renamed = {
-        _free(name): value
-        for name, value in extras.items()
-        if name in _TAKEN and not (name == "prompt_id" and value == identity)
-    }
+    renamed = {}
+    for name, value in extras.items():
+        ours = _OURS[name](value) if name in _OURS and isinstance(value, Hashable) else None
+        if ours is not None:
+            renamed[name] = ours
+        elif name in _TAKEN and not (name == "prompt_id" and value == identity):
+            renamed[_free(name)] = value
     return renamed | {name: value for name, value in extras.items() if name not in _TAKEN}
 
 

@@ -14,7 +14,9 @@ from pairwright.formats.hh import is_dialogue
 from pairwright.formats.mapping import MODEL_NAMES, PROMPT_EXTRAS, SCORE_NAMES
 from pairwright.formats.record import Columns
 
-_ONE_BY_ONE = frozenset({"margin", "preference", "weight", "goal", "messages", *PROMPT_EXTRAS})
+_ONE_BY_ONE = frozenset(
+    {"margin", "preference", "weight", "goal", "messages", "copy", "source_pair", "prompt_mismatch", *PROMPT_EXTRAS}
+)
 """Columns whose cells each need a decision."""
 
 _SIDE_NAMES = frozenset(

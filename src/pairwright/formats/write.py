@@ -234,7 +234,7 @@ def _empty(prefs: Preferences, layout: str, lost: int) -> str:
     if counts.responses and layout != "prompts":
         return f"there are {counts.responses:,} answers and no pairs to write; make pairs first (pairwright pair)"
     if counts.prompts:
-        return f"there are {counts.prompts:,} prompts and no answers; use the layout 'prompts', or name the answers' column"
+        return f"there are {counts.prompts:,} prompts and no answers; use the layout 'prompts', or name more columns"
     return "there is nothing to write: no prompts and no pairs"
 
 
