@@ -11,7 +11,7 @@ from pairwright.chat import assistant, prompt_id, user
 from pairwright.errors import InputError
 from pairwright.preferences import Preferences, Step
 from pairwright.report import audit_page, report
-from pairwright.runs import Asked, begin, finish, step_directory, write_json
+from pairwright.runs import Asked, begin, finish, step_directory, write_json, write_text
 
 HOSTILE = [
     "<script>window.hacked = 1</script>",
@@ -181,6 +181,134 @@ def test_an_unfinished_step_is_named(tmp_path):
     text = Elements(report(root).read_text(encoding="utf-8")).text
     assert "unfinished: data" in text
     assert "not finished" in text
+
+
+CRASHED = [
+    {"result.json": '{"name": "x", "n": 1, "metrics": [{"name": "a", "value": NaN, "low": Infinity, "n": 1}]}'},
+    {"result.json": '{"name": ["x"], "metrics": {"a": 1}, "table": "abc", "notes": 3}'},
+    {"result.json": '{"metrics": [{"name": "a\\ud800", "says": null}, 3], "notes": ["\\udfff"]}'},
+    {"result.json": '{"table": [{"goal": 1, "value": 2}, {"goal": 2, "value": NaN, "low": "x"}, {"goal": [1, 2]}, 5]}'},
+    {"result.json": '{"table": [{"goal": NaN, "value": 1, "n": 1e999}, {"goal": true}, {"goal": 1}, {"goal": 3}]}'},
+    {"metrics.jsonl": '{"step": 1, "loss": NaN}\n{"step": 2, "loss": 1e999}\n[1]\n{"loss": 3}\n{"step": []}'},
+    {"audit.json": '{"pairs": 1, "findings": [{"check": "x", "count": 2, "share": NaN, "rows": 7}, {"count": "y"}]}'},
+    {"audit.json": '{"findings": {"x": 1}, "pairs": 1e999}'},
+    {"done.json": '{"step": null, "settings": null, "inputs": null, "outputs": [], "versions": null, "seconds": "x"}'},
+]
+
+
+@pytest.mark.parametrize("files", CRASHED)
+def test_a_part_of_the_wrong_form_does_not_take_the_page_with_it(run, files):
+    """The other steps' numbers stay, and the JSON beside the page is JSON."""
+    directory = run / "06-odd"
+    directory.mkdir()
+    write_text(directory / "settings.json", "{}")
+    for name, text in files.items():
+        write_text(directory / name, text)
+    path = report(run)
+    assert "0.703 to 0.922" in Elements(path.read_text(encoding="utf-8")).text
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    steps = json.loads(path.with_suffix(".json").read_text("utf-8"), parse_constant=refuse)["runs"][0]["steps"]
+    assert [step["name"] for step in steps][-2:] == ["control", "odd"]
+
+
+def test_a_number_that_is_none_is_a_dash_and_never_zero(run):
+    directory = run / "06-odd"
+    directory.mkdir()
+    write_text(directory / "settings.json", "{}")
+    write_text(directory / "metrics.jsonl", '{"step": 1, "loss": 0.5}\n{"step": 2, "loss": NaN}\n')
+    write_text(directory / "result.json", '{"metrics": [{"name": "broken", "value": NaN, "n": 4}]}')
+    page = report(run).read_text(encoding="utf-8")
+    assert re.search(
+        r"<td>broken</td>\s*<td class=\"n strong\">–</td>\s*<td class=\"n\">–</td>\s*<td class=\"n\">4<", page
+    )
+    island = re.search(r'<script type="application/json" id="charts">(.*?)</script>', page, re.DOTALL)
+    (loss,) = [chart for chart in json.loads(island.group(1)) if chart["title"] == "Loss"]
+    assert [one["y"] for one in loss["series"] if one["name"] == "odd"] == [[0.5, None]]
+
+
+def test_scores_and_goals_of_samples_may_be_no_numbers(tmp_path):
+    root = tmp_path / "run"
+    prefs = answers(["one", "two", "three"], goal=float("nan"))
+    scores = pl.Series([float("nan"), float("inf"), 2.5])
+    prefs = prefs.then(Step(name="score"), responses=prefs.responses.with_columns(score=scores))
+    made_step(root, 1, "asked", "generate", lambda d: prefs.save(d / "data"))
+    kept = json.loads(report(root).with_suffix(".json").read_text("utf-8"))
+    shown = [answer for sample in kept["runs"][0]["samples"] for answer in sample["answers"]]
+    assert [(answer["goal"], answer["score"]) for answer in shown] == [(None, None), (None, None), (None, 2.5)]
+
+
+def test_a_damaged_file_is_named(run):
+    (run / "01-data" / "data" / "responses.parquet").write_bytes(b"PAR1")
+    (run / "04-asked" / "data" / "responses.parquet").write_bytes(b"PAR1")
+    write_text(run / "05-control" / "result.json", "{")
+    text = Elements(report(run).read_text(encoding="utf-8")).text
+    assert "data of step data cannot be read, and the page does without." in text
+    assert "data of step asked cannot be read" in text
+    assert "result.json of step control cannot be read" in text
+    assert "rewards/margins" in (run / "report.json").read_text("utf-8")
+
+
+class Trained:
+    """What `train` gives: as a path it is the model directory."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def __fspath__(self):
+        return str(self.directory / "model")
+
+
+@pytest.fixture
+def trained(tmp_path):
+    directory = tmp_path / "dpo"
+    (directory / "model").mkdir(parents=True)
+    log(directory)
+    config = {"model": "base", "seed": 11, "loss_settings": {"beta": 0.25}, "trainer": {"learning_rate": 5e-7}}
+    record = {"config": config, "examples": 90, "dropped": {"too_long": 10}, "notes": ["a note"]}
+    write_json(directory / "training.json", {**record, "steps": 3, "versions": {"torch": "2.13.0"}})
+    return directory
+
+
+@pytest.mark.parametrize("ask", [Trained, str, lambda directory: [directory]])
+def test_a_training_by_itself_has_a_report_beside_its_record(trained, ask):
+    path = report(ask(trained))
+    assert path == trained / "report.html"
+    assert not list((trained / "model").iterdir())
+    seen = Elements(path.read_text(encoding="utf-8"))
+    for shown in ("beta=0.25", "learning_rate=5e-07", "model=base", "too_long 10", "a note", "torch 2.13.0"):
+        assert shown in seen.text
+    (step,) = json.loads(path.with_suffix(".json").read_text("utf-8"))["runs"][0]["steps"]
+    assert [row["loss"] for row in step["metrics"]] == [0.6931, 0.6931 / 2, 0.6931 / 3]
+    assert (step["lineage"][0]["rows_in"], step["lineage"][0]["rows_out"]) == (100, 90)
+    assert "unfinished" not in seen.text
+
+
+def test_a_json_file_of_somebody_else_is_never_written_over(run, tmp_path):
+    mine = tmp_path / "mine.json"
+    for text in ("my own", '{"runs": []}', ""):
+        mine.write_text(text)
+        with pytest.raises(InputError, match=r"mine\.json would be written beside mine\.html, and no report wrote it"):
+            report(run, output=tmp_path / "mine.html")
+        assert mine.read_text() == text
+        assert not (tmp_path / "mine.html").exists()
+    mine.unlink()
+    report(run, output=tmp_path / "mine.html")
+    before = mine.read_text("utf-8")
+    report(run, output=tmp_path / "mine.html")  # this one is ours
+    assert mine.read_text("utf-8") == before
+
+
+def test_the_output_is_a_page_or_a_directory(run, tmp_path):
+    with pytest.raises(InputError, match=r"name the page, .*r2\.html"):
+        report(run, output=tmp_path / "r2.json")
+    assert not (tmp_path / "r2.json").exists()
+    assert report(run, output=tmp_path / "new") == tmp_path / "new" / "report.html"
+    assert report(run, output=f"{tmp_path}/new.v2/") == tmp_path / "new.v2" / "report.html"
+    assert report(run, output=str(tmp_path / "page.html")) == tmp_path / "page.html"
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["report.html", "report.json"]
 
 
 def test_two_runs_stand_on_one_page_with_different_ids(run, tmp_path):

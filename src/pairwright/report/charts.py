@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from pairwright.report.collect import RunView, StepView
+from pairwright.report.collect import RunView, StepView, dicts
+from pairwright.report.shown import is_number
 
 Number = float | int | None
 
@@ -63,8 +64,8 @@ def goal_chart(run: RunView) -> Chart | None:
                     name=step.name,
                     x=[row["goal"] for row in rows],
                     y=[number_of(row) for row in rows],
-                    low=[row.get("low") for row in rows],
-                    high=[row.get("high") for row in rows],
+                    low=[_first(row, ["low"]) for row in rows],
+                    high=[_first(row, ["high"]) for row in rows],
                 )
             )
     if not series:
@@ -88,9 +89,10 @@ def training_charts(run: RunView) -> list[Chart]:
     for key, (title, unit) in CURVES.items():
         series = []
         for step in run.of("metrics"):
-            rows = [row for row in step.metrics if isinstance(row.get(key), int | float) and "step" in row]
-            if rows:
-                series.append(Series(name=step.name, x=[row["step"] for row in rows], y=[row[key] for row in rows]))
+            rows = [row for row in step.metrics if key in row and is_number(row.get("step"))]
+            values = [_first(row, [key]) for row in rows]  # what is no number (any more) is a gap in the line
+            if any(value is not None for value in values):
+                series.append(Series(name=step.name, x=[row["step"] for row in rows], y=values))
         if series:
             says = f"{title}, by optimiser step, for {', '.join(one.name for one in series)}."
             charts.append(
@@ -115,13 +117,12 @@ def score_chart(step: StepView) -> Chart:
 def table_of(step: StepView) -> Sequence[dict[str, Any]]:
     """The rows of an evaluation's table."""
     result = step.result or {}
-    rows = result.get("table") or result.get("rows") or []
-    return [row for row in rows if isinstance(row, dict)]
+    return dicts(result.get("table") or result.get("rows"))
 
 
 def goal_rows(step: StepView) -> list[dict[str, Any]]:
     """The rows of a table by goal; none where the table is about something else, or about one goal."""
-    rows = [row for row in table_of(step) if isinstance(row.get("goal"), int | float)]
+    rows = [row for row in table_of(step) if is_number(row.get("goal"))]
     return rows if len(rows) == len({row["goal"] for row in rows}) > 1 else []
 
 
@@ -131,4 +132,4 @@ def number_of(row: dict[str, Any]) -> Number:
 
 
 def _first(row: dict[str, Any], names: Sequence[str]) -> Number:
-    return next((row[name] for name in names if isinstance(row.get(name), int | float)), None)
+    return next((row[name] for name in names if is_number(row.get(name))), None)

@@ -1,6 +1,10 @@
-"""What a run directory holds, read into one record. Numbers are taken as they stand; rows are counted, no more."""
+"""What a run directory holds, read into one record. Numbers are taken as they stand; rows are counted, no more.
+
+A file that is damaged, or has not the form that it should have, is left out and named; it never stops the page.
+"""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +12,16 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from pairwright.errors import InputError
+from pairwright.errors import InputError, PairwrightError
 from pairwright.preferences import Preferences, Step
-from pairwright.runs import find_steps
+from pairwright.report.shown import clean, is_number, plain
 
+TRAINING = "training.json"
+"""What `train` writes last; a directory with it is a training by itself."""
 SAMPLE_PROMPTS = 12
 """So many held-out prompts are shown side by side."""
+BROKEN = (PairwrightError, pl.exceptions.PolarsError, OSError, ValueError)
+"""What reading damaged data can raise."""
 
 
 class StepView(BaseModel):
@@ -41,6 +49,8 @@ class StepView(BaseModel):
     """Of its data, from the first file on."""
     scores: dict[str, int] = {}
     """Answers by score, of its data; `unscored` for those without."""
+    unread: list[str] = []
+    """Its files that could not be read."""
 
 
 class Answer(BaseModel):
@@ -75,21 +85,27 @@ class RunView(BaseModel):
 
 
 def collect(run: Path) -> RunView:
-    """Read a run directory.
+    """Read the directory of a run, or of a single training.
 
     Raises:
-        InputError: there is no such directory, or no step in it.
+        InputError: there is no such directory, or neither a step nor a training in it.
     """
     if not run.is_dir():
         raise InputError(f"there is no run directory {run}")
-    folders = find_steps(run)
+    folders = _folders(run)
+    name = plain(run.resolve().name)
+    if not folders and (run / TRAINING).is_file():
+        return RunView(name=name, steps=[_training(run, name)])
     if not folders:
-        raise InputError(f"{run} holds no step (directories such as 01-data); give the directory of a `pairwright run`")
+        raise InputError(
+            f"{run} holds no step (directories such as 01-data) and no training ({TRAINING}); "
+            "give the directory of a `pairwright run` or what `train` wrote"
+        )
     steps = [_step(folder) for folder in folders]
     generated = _generated(folders, steps)
     prompts, samples = _samples(generated)
     return RunView(
-        name=run.resolve().name,
+        name=name,
         steps=steps,
         columns=[name for name, _ in generated],
         samples=samples,
@@ -97,37 +113,96 @@ def collect(run: Path) -> RunView:
     )
 
 
+def _folders(run: Path) -> list[Path]:
+    """The directories of steps, also of those whose record is damaged."""
+    found = [
+        path
+        for path in run.iterdir()
+        if re.fullmatch(r"\d+-.+", path.name)
+        and any((path / name).is_file() for name in ("settings.json", "done.json"))
+    ]
+    return sorted(found, key=lambda path: (int(path.name.split("-", 1)[0]), path.name))
+
+
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """The objects of a JSON list; of anything else, none."""
+    return [item for item in items(value) if isinstance(item, dict)]
+
+
+def items(value: Any) -> list[Any]:
+    """The items of a JSON list; of anything else, none."""
+    return list(value) if isinstance(value, list | tuple) else []
+
+
 def _step(folder: Path) -> StepView:
     number, name = folder.name.split("-", 1)
-    record = _json(folder / "done.json") or _json(folder / "settings.json") or {}
-    settings = dict(record.get("settings", {}))
-    prefs = _data(folder)
+    unread: list[str] = []
+    record = _json(folder / "done.json", unread) or _json(folder / "settings.json", unread) or {}
+    settings = dict(_object(record.get("settings")))
+    take = settings.pop("from", None)
+    lineage, scores = _of_data(folder, unread)
     return StepView(
         number=int(number),
-        name=record.get("step", name),
-        verb=record.get("verb", ""),
+        name=plain(record.get("step") or name),
+        verb=plain(record.get("verb") or ""),
         done=(folder / "done.json").is_file(),
-        take=settings.pop("from", None),
+        take=take if isinstance(take, str) else None,
         settings=settings,
-        inputs=record.get("inputs", {}),
-        outputs=record.get("outputs", {}),
-        versions=record.get("versions", {}),
-        seconds=record.get("seconds"),
+        inputs=_texts(record.get("inputs")),
+        outputs=_texts(record.get("outputs")),
+        versions=_texts(record.get("versions")),
+        seconds=record["seconds"] if is_number(record.get("seconds")) else None,
         metrics=_lines(folder / "metrics.jsonl"),
-        result=_json(folder / "result.json"),
-        audit=_json(folder / "audit.json"),
-        lineage=list(prefs.lineage) if prefs else [],
-        scores=_by_score(prefs) if prefs else {},
+        result=_json(folder / "result.json", unread),
+        audit=_json(folder / "audit.json", unread),
+        lineage=lineage,
+        scores=scores,
+        unread=unread,
     )
 
 
-def _data(folder: Path) -> Preferences | None:
+def _training(folder: Path, name: str) -> StepView:
+    """A training that is no step of a run, as its `training.json` tells it."""
+    unread: list[str] = []
+    record = _json(folder / TRAINING, unread) or {}
+    config = _object(record.get("config"))
+    inner = {key: _object(config.get(key)) for key in ("loss_settings", "trainer")}
+    dropped = {key: int(count) for key, count in _object(record.get("dropped")).items() if is_number(count)}
+    examples = int(record["examples"]) if is_number(record.get("examples")) else None
+    made = Step(
+        name=name,
+        settings={},
+        rows_in=None if examples is None else examples + sum(dropped.values()),
+        rows_out=examples,
+        dropped=dropped,
+        notes=tuple(map(plain, items(record.get("notes")))),
+    )
+    return StepView(
+        number=1,
+        name=name,
+        verb="train",
+        done=bool(record),
+        settings={key: value for key, value in config.items() if key not in inner}
+        | inner["loss_settings"]
+        | inner["trainer"],
+        versions=_texts(record.get("versions")),
+        metrics=_lines(folder / "metrics.jsonl"),
+        lineage=[made] if record else [],
+        unread=unread,
+    )
+
+
+def _of_data(folder: Path, unread: list[str]) -> tuple[list[Step], dict[str, int]]:
+    """The lineage of a step's data, and its answers by score."""
     if not (folder / "data" / "manifest.json").is_file():
-        return None
+        return [], {}
     try:
-        return Preferences.load(folder / "data")
-    except InputError:
-        return None
+        prefs = Preferences.load(folder / "data")
+        scores = _by_score(prefs)
+        return [Step.model_validate(clean(step.model_dump())) for step in prefs.lineage], scores
+    except BROKEN:
+        unread.append("data")
+        return [], {}
 
 
 def _by_score(prefs: Preferences) -> dict[str, int]:
@@ -149,16 +224,22 @@ def _generated(folders: Sequence[Path], steps: Sequence[StepView]) -> list[tuple
             found[origin] = folder  # a later step (a scorer) has the same answers and knows more
     tables = []
     for name, folder in found.items():
-        prefs = _data(folder)
-        if prefs is None:
-            continue
-        answers = prefs.responses
-        if "goal" not in answers.collect_schema():
-            answers = answers.with_columns(goal=pl.lit(None, dtype=pl.Float64))
-        joined = answers.join(prefs.prompts.select("prompt_id", "prompt"), on="prompt_id", how="left")
-        columns = ["prompt_id", "prompt", "goal", "response", "score"]
-        tables.append((name, joined.select(columns).collect()))
+        try:
+            tables.append((name, _answers(Preferences.load(folder / "data"))))
+        except BROKEN:
+            continue  # its step says so
     return tables
+
+
+def _answers(prefs: Preferences) -> pl.DataFrame:
+    """Generated answers with their prompts."""
+    answers = prefs.responses
+    if "goal" not in answers.collect_schema():
+        answers = answers.with_columns(goal=pl.lit(None, dtype=pl.Float64))
+    joined = answers.join(
+        prefs.prompts.select("prompt_id", "prompt"), on="prompt_id", how="left", maintain_order="left"
+    )
+    return joined.select("prompt_id", "prompt", "goal", "response", "score").collect()
 
 
 def _samples(generated: Sequence[tuple[str, pl.DataFrame]]) -> tuple[int, list[SamplePrompt]]:
@@ -174,8 +255,9 @@ def _samples(generated: Sequence[tuple[str, pl.DataFrame]]) -> tuple[int, list[S
             mine = table.filter(pl.col("prompt_id") == prompt_id).unique("goal", keep="first", maintain_order=True)
             for row in mine.iter_rows(named=True):
                 text = text or _text(row["prompt"])
-                goal = row["goal"] if isinstance(row["goal"], float) else None
-                answers.append(Answer(column=name, goal=goal, text=_text(row["response"]), score=row["score"]))
+                goal = row["goal"] if is_number(row["goal"]) else None
+                score = clean(row["score"])
+                answers.append(Answer(column=name, goal=goal, text=_text(row["response"]), score=score))
         shown.append(SamplePrompt(prompt=text, answers=answers))
     return len(common), shown
 
@@ -184,12 +266,26 @@ def _text(messages: Sequence[dict[str, str]] | None) -> str:
     return "\n".join(str(message.get("content") or "") for message in messages or ())
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _json(path: Path, unread: list[str]) -> dict[str, Any] | None:
+    """The object that a JSON file holds; a file that holds none is added to `unread`."""
+    if not path.is_file():
+        return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        unread.append(path.name)
         return None
-    return found if isinstance(found, dict) else None
+    return _object(clean(found))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {key: plain(text) for key, text in _object(value).items()}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -200,8 +296,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
-            rows.append(row)
+            rows.append(_object(clean(row)))
     return rows

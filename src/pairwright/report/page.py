@@ -1,7 +1,6 @@
 """The records and the templates, put together into one HTML file."""
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -10,15 +9,30 @@ import jinja2
 from markupsafe import Markup
 
 from pairwright.report.charts import Chart, goal_chart, goal_rows, number_of, score_chart, table_of, training_charts
-from pairwright.report.collect import RunView, StepView
-from pairwright.report.shown import duration, json_island, number, plain, share, shown
+from pairwright.report.collect import RunView, StepView, dicts, items
+from pairwright.report.shown import clean, duration, is_number, json_island, number, plain, share, shown
 
 if TYPE_CHECKING:
     from pairwright.audit import Audit
 
 HEADLINE = {"compare": 1, "pairs": 2, "control": 2}
 """So many of an evaluation's measures, which come most important first, stand in the headline; all are below it."""
+MADE_BY = "pairwright report"
+"""Stands first in the JSON file, so that a report knows one of its own."""
 LEVELS = ("error", "warning", "note", "fine")
+
+METRIC = {"name": "", "value": None, "low": None, "high": None, "n": None, "says": ""}
+FINDING = {
+    "level": "warning",
+    "check": "",
+    "count": 0,
+    "of": "pairs",
+    "share": None,
+    "says": "",
+    "remedy": "",
+    "rows": (),
+}
+"""What stands for the parts that a measure or a finding lacks."""
 
 
 def run_page(runs: Sequence[RunView], *, title: str | None = None, notes: Sequence[str] = ()) -> str:
@@ -41,12 +55,12 @@ def audit_page(audit: "Audit", *, title: str = "Audit") -> str:
         audit: what `pairwright.audit` found.
         title: heading of the page, for example the name of the data.
     """
-    return _render("audit.html.j2", title=title, audit=_audit(audit.to_dict()), runs=[])
+    return _render("audit.html.j2", title=title, audit=_audit(clean(audit.to_dict())), runs=[])
 
 
 def report_json(runs: Sequence[RunView]) -> dict[str, Any]:
-    """All numbers of the page, as JSON values."""
-    return {"runs": [_finite(run.model_dump(mode="json")) for run in runs]}
+    """All numbers of the page, as JSON values; the first says who wrote the file."""
+    return {"made_by": MADE_BY, "runs": [clean(run.model_dump(mode="json")) for run in runs]}
 
 
 def _part(run: RunView, prefix: str) -> dict[str, Any]:
@@ -76,12 +90,12 @@ def _part(run: RunView, prefix: str) -> dict[str, Any]:
 def _result(step: StepView) -> dict[str, Any]:
     """An evaluation as its template reads it."""
     result, rows = step.result or {}, table_of(step)
-    metrics = result.get("metrics") or []
+    metrics = [METRIC | metric for metric in dicts(result.get("metrics"))]
     return {
         "step": step,
         "metrics": metrics,
-        "first": metrics[: HEADLINE.get(result.get("name", ""), 3)],
-        "notes": result.get("notes") or [],
+        "first": metrics[: HEADLINE.get(str(result.get("name")), 3)],
+        "notes": items(result.get("notes")),
         "rows": rows,
         "columns": list(dict.fromkeys(k for row in rows for k, value in row.items() if not isinstance(value, dict))),
     }
@@ -90,25 +104,47 @@ def _result(step: StepView) -> dict[str, Any]:
 def _by_goal(run: RunView) -> dict[str, Any]:
     """The goal tables of all models as one: a row for each model, a column for each goal."""
     models = [step for step in run.of("result") if goal_rows(step)]
-    tables = {step.name: {row.get("goal"): row for row in table_of(step)} for step in models}
+    tables = {step.name: {row.get("goal"): row for row in _by_one_goal(step)} for step in models}
     goals = sorted({goal for cells in tables.values() for goal in cells if goal is not None})
     without = [None] if any(None in cells for cells in tables.values()) else []
     rows = []
     for name, cells in tables.items():
         found = [cells.get(goal) for goal in (*without, *goals)]
-        rows.append({"name": name, "cells": [cell and {**cell, "value": number_of(cell)} for cell in found]})
-    return {"goals": [*without, *goals], "rows": rows, "n": [row.get("n") for s in models for row in goal_rows(s)]}
+        rows.append(
+            {
+                "name": name,
+                "cells": [cell and {"low": None, "high": None, **cell, "value": number_of(cell)} for cell in found],
+            }
+        )
+    sizes = [row["n"] for step in models for row in goal_rows(step) if is_number(row.get("n"))]
+    return {"goals": [*without, *goals], "rows": rows, "n": sizes}
+
+
+def _by_one_goal(step: StepView) -> list[dict[str, Any]]:
+    """The rows of a table about one number as goal, or about none."""
+    return [row for row in table_of(step) if row.get("goal") is None or is_number(row["goal"])]
 
 
 def _audit(audit: Mapping[str, Any]) -> dict[str, Any]:
-    findings = [item for item in audit.get("findings", []) if isinstance(item, dict)]
-    ranked = [item for level in LEVELS for item in findings if item.get("level", "warning") == level]
+    findings = [_finding(item) for item in dicts(audit.get("findings"))]
+    ranked = [item for level in LEVELS for item in findings if item["level"] == level]
     return {
         "pairs": audit.get("pairs"),
         "prompts": audit.get("prompts"),
         "responses": audit.get("responses"),
-        "found": [item for item in ranked if item.get("count")],
-        "quiet": [item["check"] for item in ranked if not item.get("count")],
+        "found": [item for item in ranked if item["count"]],
+        "quiet": [item["check"] for item in ranked if not item["count"]],
+    }
+
+
+def _finding(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A finding with everything that its template reads."""
+    item = {**FINDING, **raw}
+    return {
+        **item,
+        "level": item["level"] if item["level"] in LEVELS else "warning",
+        "count": item["count"] if is_number(item["count"]) else 0,
+        "rows": items(item["rows"]),
     }
 
 
@@ -137,7 +173,7 @@ def _first_of_each(steps: Sequence[StepView]) -> list[StepView]:
 
 def _render(template: str, **values: Any) -> str:
     charts: list[Chart] = [chart for part in values["runs"] for chart in part["charts"]]
-    island = json_island([_finite(chart.model_dump(mode="json")) for chart in charts])
+    island = json_island([clean(chart.model_dump(mode="json")) for chart in charts])
     # The nonce lets our own scripts run and nothing else: it depends on all of the page's data, so that no text in
     # that data can know it.
     nonce = hashlib.sha256(repr(sorted(map(str, values.items()))).encode("utf-8", "replace")).hexdigest()[:32]
@@ -176,14 +212,3 @@ def _plotly() -> Markup:
     from plotly.offline import get_plotlyjs
 
     return Markup(get_plotlyjs().replace("</script", "<\\/script"))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: an unknown number is null, never zero."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {plain(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return plain(value) if isinstance(value, str) else value

@@ -1,10 +1,12 @@
 """Text of strangers made safe to look at.
 
 Escaping makes it harmless to the browser; this makes it harmless to the reader: a control or direction character is
-shown by its code, a very long text is cut and says so, and a lone surrogate cannot stop the file from being written.
+shown by its code, a very long text is cut and says so, and a lone surrogate or an infinite number cannot stop the file
+from being written.
 """
 
 import json
+import math
 import re
 from typing import Any
 
@@ -38,6 +40,25 @@ def plain(text: object) -> str:
     return str(text).encode("utf-8", "replace").decode("utf-8")
 
 
+def clean(value: Any) -> Any:
+    """A JSON value that JSON and UTF-8 can hold; what a page shows of a run's files has gone through this.
+
+    JSON has no NaN and no infinity: an unknown number is null, never zero.
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {plain(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    return plain(value) if isinstance(value, str) else value
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def json_island(value: Any) -> Markup:
     """JSON that may stand inside `<script type="application/json">`: nothing in it can end the element.
 
@@ -50,26 +71,28 @@ def json_island(value: Any) -> Markup:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A number for a table: `6.25`, `1,080`, `-`, for nothing at all."""
+    """A number for a table: `6.25`, `1,080`, and a dash for none, for NaN and for an infinite one."""
     if value is None or isinstance(value, bool):
         return "–" if value is None else str(value).lower()
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
+        if not math.isfinite(value):
+            return "–"
         if value == int(value) and abs(value) < 1e15:
             return f"{int(value):,}"
         return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
     return plain(value)
 
 
-def share(value: float | None) -> str:
+def share(value: Any) -> str:
     """A share as per cent."""
-    return "–" if value is None else f"{value:.1%}"
+    return f"{value:.1%}" if is_number(value) else "–"
 
 
 def duration(seconds: float | None) -> str:
     """Seconds as `0.4 s`, `95 s` or `12 min`."""
-    if seconds is None:
+    if seconds is None or not is_number(seconds):
         return "–"
     if seconds < 10:
         return f"{seconds:.1f} s"

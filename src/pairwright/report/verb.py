@@ -1,12 +1,14 @@
 """The verb `report`."""
 
+import json
+import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 from pairwright.errors import InputError
 from pairwright.report.collect import collect
-from pairwright.report.page import report_json, run_page
+from pairwright.report.page import MADE_BY, report_json, run_page
 from pairwright.runs import write_json, write_text
 
 Runs = str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -19,27 +21,63 @@ def report(
     title: str | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write the report of a run: one HTML file that opens without a network, and `report.json` beside it.
+    """Write the report of a run: one HTML file that opens without a network, and its numbers as JSON beside it.
 
     It computes nothing: every number is taken from the run's own files. A part that the run lacks is named, with the
     step that would make it.
 
     Args:
-        run_dirs: a run directory, or several to be shown below each other.
-        output: the HTML file; `report.html` in the (first) run directory when not given. The JSON file has the same
-            name with `.json`.
+        run_dirs: the directory of a run or of a single training, what `run` or `train` gave, or several of them to be
+            shown below each other.
+        output: the HTML file, or a directory for `report.html`; the (first) run directory when not given. The JSON
+            file has the same name with `.json`.
         title: heading of the page; the name of the run when not given.
         notes: sentences that a reader should know before the numbers.
 
     Raises:
-        InputError: there is no run directory, or it holds no step.
+        InputError: there is no run directory, it holds neither a step nor a training, `output` ends in `.json`, or a
+            JSON file of somebody else has the name that ours would get.
     """
-    paths = [run_dirs] if isinstance(run_dirs, str | PathLike) else list(run_dirs)
-    if not paths:
+    given = [run_dirs] if isinstance(run_dirs, str | PathLike) else list(run_dirs)
+    if not given:
         raise InputError("report needs the directory of a run; give the one that `pairwright run` wrote")
-    runs = [collect(Path(path)) for path in paths]
-    target = Path(output) if output is not None else Path(paths[0]) / "report.html"
-    if target.is_dir():
-        target = target / "report.html"
-    write_json(target.with_suffix(".json"), report_json(runs))
-    return write_text(target, run_page(runs, title=title, notes=notes))
+    paths = [_directory(item) for item in given]
+    target = _target(output, paths[0])
+    numbers = target.with_suffix(".json")
+    if numbers.exists() and not _is_ours(numbers):
+        raise InputError(
+            f"{numbers} would be written beside {target.name}, and no report wrote it; choose another output"
+        )
+    runs = [collect(path) for path in paths]
+    page, values = run_page(runs, title=title, notes=notes), report_json(runs)
+    write_json(numbers, values)
+    return write_text(target, page)
+
+
+def _directory(item: str | PathLike[str]) -> Path:
+    """Where a run is. What `train` gave is, as a path, its model; the training lies in the directory above."""
+    directory = getattr(item, "directory", None)
+    return Path(directory if isinstance(directory, str | PathLike) else item)
+
+
+def _target(output: str | Path | None, first: Path) -> Path:
+    """The HTML file to write; a path that exists as a directory, ends as one or has no ending is a directory."""
+    if output is None:
+        return first / "report.html"
+    path = Path(output)
+    if path.suffix.lower() == ".json":
+        raise InputError(
+            f"{path}: report writes a page and, beside it, its numbers; name the page, {path.with_suffix('.html')}"
+        )
+    is_directory = path.is_dir() or not path.suffix or str(output).endswith(("/", os.sep))
+    return path / "report.html" if is_directory else path
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a report wrote this JSON file: it says so first."""
+    head = "{" + json.dumps({"made_by": MADE_BY}, indent=2)[1:-2]
+    try:
+        with path.open("rb") as file:
+            return file.read(len(head)) == head.encode("utf-8")
+    except OSError:
+        return False
