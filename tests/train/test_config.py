@@ -40,7 +40,7 @@ def test_grouped_settings_say_the_same() -> None:
         ({"eval_steps": 5}, "use evaluate"),
         ({"metric_for_best_model": "loss"}, "use evaluate"),
         ({"label_smoothing_factor": 0.1}, "use label_smoothing of the loss"),
-        ({"train_sampling_strategy": "group_by_length"}, "the order is random"),
+        ({"train_sampling_strategy": "group_by_length"}, "use 'random' or 'sequential'"),
         ({"save_strategy": "best"}, "use 'steps'"),
         ({"learning_rate": [1]}, "trainer setting 'learning_rate'.*valid number"),
         ({"per_device_train_batch_size": 0}, "'per_device_train_batch_size' is 0; give a number above 0"),

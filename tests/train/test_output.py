@@ -204,13 +204,24 @@ def test_a_kill_while_a_finished_run_is_cleaned_does_not_matter(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model", "training.json"]
 
 
-def test_old_checkpoints_go_when_the_new_one_counts(
-    model: Path, prefs: Preferences, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_old_checkpoints_go_when_the_new_one_counts_and_not_before(
+    model: Path, prefs: Preferences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = FAST | {"model": model, "max_steps": 4, "save_steps": 1, "save_total_limit": 1}
+    import importlib
+
+    trainer = importlib.import_module("pairwright.train.trainer")
+    folder = tmp_path / "checkpoints"
+    before: list[list[str]] = []
+
+    def watched(path: Path, **kwargs: Any) -> None:
+        before.append([mark.parent.name for mark in folder.glob("*/" + MARK)])
+        seal(path, **kwargs)
+
+    monkeypatch.setattr(trainer, "seal", watched)
+    settings = FAST | {"model": model, "max_steps": 3, "save_steps": 1, "save_total_limit": 1}
     train(prefs, output=tmp_path, keep_checkpoints=True, **settings)
-    assert [path.name for path in (tmp_path / "checkpoints").glob("checkpoint-*")] == ["checkpoint-4"]
-    assert "mtime" not in capfd.readouterr().err
+    assert before == [[], ["checkpoint-1"], ["checkpoint-2"]]
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-3"]
 
 
 def test_an_output_below_the_model_to_start_from_can_go_on(prefs: Preferences, tmp_path: Path) -> None:

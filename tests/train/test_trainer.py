@@ -22,7 +22,12 @@ from pairwright.train import resolve, train
 from pairwright.train.job import fit, make_trainer, prepare
 from pairwright.train.trainer import collate
 
-FAST = {"learning_rate": 0.01, "per_device_train_batch_size": 2, "logging_steps": 1, "save_strategy": "no"}
+FAST: dict[str, Any] = {
+    "learning_rate": 0.01,
+    "per_device_train_batch_size": 2,
+    "logging_steps": 1,
+    "save_strategy": "no",
+}
 
 
 @pytest.fixture(scope="module")
@@ -331,14 +336,15 @@ def test_the_reference_with_the_adapter_off_has_no_dropout(model: Path, prefs: P
         seen.append(pair.chosen.known("ref").clone())
         return dpo(pair)
 
-    trainer = make_trainer(prepare(prefs, resolve(model=dropping, lora=True, disable_dropout=False)), tmp_path / "run")
+    prepared = prepare(prefs, resolve(model=dropping, lora=True, disable_dropout=False))
+    trainer = make_trainer(prepared, tmp_path / "run")
     trainer.loss = watched
-    inputs = collate(trainer.train_dataset)
-    trainer.model.train()
+    inputs, policy = collate(prepared.examples.rows), trainer.accelerator.unwrap_model(trainer.model)
+    policy.train()
     with torch.no_grad():
-        policy = [trainer.compute_loss(trainer.model, inputs).item() for _ in range(2)]
-    assert trainer.model.training
-    assert policy[0] != policy[1]
+        losses = [trainer.compute_loss(policy, inputs).item() for _ in range(2)]
+    assert policy.training
+    assert losses[0] != losses[1]
     assert torch.equal(seen[0], seen[1])
     before = logprobs(prefs, model=model, name="m").view("logp_m").collect()["logp_m_chosen"].to_list()
     assert seen[0].tolist() == pytest.approx(before, abs=1e-4)

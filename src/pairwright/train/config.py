@@ -51,7 +51,6 @@ OWNED = {
     "metric_for_best_model": "evaluate",
     "greater_is_better": "evaluate",
     "label_smoothing_factor": "label_smoothing of the loss",
-    "train_sampling_strategy": "nothing: the order is random, by seed",
 }
 """Names of `TrainingArguments` that are decided here, and what to use in their place."""
 
@@ -208,6 +207,8 @@ def _check_values(given: Mapping[str, Any]) -> None:
     for name in POSITIVE:
         if isinstance(given.get(name), int | float) and given[name] <= 0:
             raise InputError(f"trainer setting {name!r} is {given[name]}; give a number above 0")
+    if given.get("train_sampling_strategy") == "group_by_length":
+        raise InputError("train_sampling_strategy 'group_by_length' knows no pairs; use 'random' or 'sequential'")
     if given.get("max_steps") == 0:
         raise InputError("trainer setting 'max_steps' is 0, which is no training; give a number above 0")
     if given.get("save_strategy") == "best":
