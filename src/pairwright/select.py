@@ -106,7 +106,7 @@ def select(
     only: str | None = None,
     seed: int = 0,
     weight: float | None = None,
-    threshold: float | None = None,
+    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None,
     **metric_settings: Any,
 ) -> Preferences:
     """Keep the pairs that a metric puts first. Their order stays, and the metric stays as a column of its name.

@@ -239,6 +239,7 @@ def test_the_goal_format_is_in_the_manifest(made: Made, tmp_path: Path) -> None:
         ({"source_range": "percentile"}, "source_range"),
         ({"source_range": (1, 2, 3)}, "source_range"),
         ({"attributes": "helpfulness"}, "attributes: "),
+        ({"mode": "filter_high", "threshold": NAN}, "threshold: .*finite"),
         ({"seed": "first"}, "seed: "),
         ({"tokenizer": "/no/such/directory"}, "no directory /no/such/directory; give a model directory"),
         ({"tokenizer": "nosuchdirectory"}, "no tokenizer could be loaded from nosuchdirectory"),

@@ -252,7 +252,12 @@ def test_no_pairs_stay_no_pairs() -> None:
 
 def test_settings_are_converted_and_checked() -> None:
     assert kept(select(made(GAPS), "explicit_gap", keep="0.25")) == [1, 3]  # type: ignore[arg-type]
-    for asked in ({"keep": "most"}, {"keep": math.nan}, {"keep": 0.5, "seed": "x"}):
+    for asked in (
+        {"keep": "most"},
+        {"keep": math.nan},
+        {"cut": "above", "threshold": math.nan},
+        {"keep": 0.5, "seed": "x"},
+    ):
         with pytest.raises(InputError):
             select(made(GAPS), "explicit_gap", **asked)  # type: ignore[arg-type]
 

@@ -47,7 +47,7 @@ def relabel(
     min_gap: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0,
     outside: Outside = "error",
     attributes: Sequence[str] = (),
-    threshold: float | None = None,
+    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None,
     over: Over = "pairs",
     template: str | None = None,
     tokenizer: Any = None,
@@ -74,7 +74,8 @@ def relabel(
             `percentiles`, where two in a hundred are outside by definition, `error` means `clip`.
         attributes: score columns for a vector goal (`helpfulness` for `score_helpfulness`); every one must be scored.
         threshold: for `filter_high` and `filter_low`, as printed; 5 on a scale of 10 when None.
-        over: `pairs`, or `answers` for every two answers of each prompt with different scores.
+        over: `pairs`, or `answers` for every two answers of each prompt with different scores. With `attributes` the
+            overall score says which of two is the better one, where a mode does not ask for both.
         template: another goal sentence, with the fields `{scale}` and `{scores}`.
         tokenizer: the model's tokenizer, or its directory; used for `auto` only.
         seed: for a mode that draws; None takes the first half in `half_ra`.
