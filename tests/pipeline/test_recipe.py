@@ -44,6 +44,10 @@ def test_what_is_no_list_of_steps_is_refused(tmp_path, text):
         ("- {source: x}", r"step 1 does not say what to `do:`$"),
         ("- {doo: read}", r"step 1 does not say what to `do:`; did you mean 'do'"),
         ("- {do: read, name: a/b}", "step 1: name: "),
+        ("- &a {do: read, source: *a}", "step 1: source: the value contains itself$"),
+        ("- {do: read, columns: &a [x, *a]}", "step 1: columns: the value contains itself$"),
+        ("- {do: relabel, min_gap: .nan}", "step 1: min_gap: nan is not a finite number$"),
+        ("- {do: x, deep: {list: [1, -.inf]}}", "step 1: deep: -inf is not a finite number$"),
         ("- {do: pair}\n- {do: pair}", "two steps called 'pair'; give one another `name:`"),
     ],
 )
@@ -78,6 +82,18 @@ def test_path_is_another_word_for_the_source_of_a_read_step():
     assert read_recipe(STEPS, set=["relabel.path=x"])[1].settings == {"mode": "ra", "path": "x"}
 
 
+def test_set_finds_the_longest_name_that_fits():
+    steps = [{"name": name, "do": "read"} for name in ("d", "d.v1", "d.v1.b")]
+    changed = read_recipe(steps, set=["d.v1.limit=3", "d.limit=4", "d.v1.b.limit=5", "d.v2.x=6"])
+    assert [step.settings for step in changed] == [{"limit": 4, "v2": {"x": 6}}, {"limit": 3}, {"limit": 5}]
+
+
+def test_a_value_may_stand_in_two_places(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("- {do: x, a: &a [1, 2], b: [*a, *a]}")
+    assert read_recipe(path)[0].settings == {"a": [1, 2], "b": [[1, 2], [1, 2]]}
+
+
 def test_set_can_change_the_envelope():
     assert read_recipe(STEPS, set=["plain.from=data"])[2].take == "data"
 
@@ -90,6 +106,7 @@ def test_set_can_change_the_envelope():
         ("beta=1", "not of the form NAME.key=value"),
         ("plain.beta", "not of the form NAME.key=value"),
         ("plain.beta.deeper=1", "'beta' holds 0.1, which has no settings inside"),
+        ("plain.beta=.inf", "beta: inf is not a finite number"),
         ("plain.beta=[1", "put quotes around the value"),
     ],
 )

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pairwright.errors import InputError
+from pairwright.pipeline.signature import unfit
 from pairwright.plug import nearest, plain
 
 _ENVELOPE = ("name", "do", "from")
@@ -63,8 +64,8 @@ def read_recipe(source: str | Path | Sequence[Mapping[str, Any]], *, set: Sequen
         set: changes, `NAME.key=value`; the value is read as YAML, `key` may go deeper (`train.peft.r=8`).
 
     Raises:
-        InputError: the file is not there, is no YAML, is no list of steps; two steps have one name; a change names a
-            step that does not exist.
+        InputError: the file is not there, is no YAML, is no list of steps; two steps have one name; a setting holds
+            NaN, an infinite number or itself; a change names a step that does not exist.
     """
     if isinstance(source, str | Path):
         title, raw = str(source), _load(Path(source))
@@ -90,10 +91,13 @@ def overlay(steps: Sequence[Mapping[str, Any]], change: str) -> list[dict[str, A
         InputError: the change is not of that form, its step does not exist, or its key goes through a plain value.
     """
     target, equals, text = change.partition("=")
-    name, dot, path = target.strip().partition(".")
-    if not (equals and dot and name and path):
-        raise InputError(f"--set {change!r} is not of the form NAME.key=value")
     names = [str(step["name"]) for step in steps]
+    target = target.strip()
+    # A step's name may have dots in it: the longest that fits is meant.
+    name = max((each for each in names if target.startswith(f"{each}.")), key=len, default=target.partition(".")[0])
+    path = target.removeprefix(name).removeprefix(".")
+    if not (equals and name and path):
+        raise InputError(f"--set {change!r} is not of the form NAME.key=value")
     if name not in names:
         hint = nearest(name, names) or f"; there are {', '.join(names)}"
         raise InputError(f"--set {change!r}: the recipe has no step {name!r}{hint}")
@@ -162,6 +166,9 @@ def _named(item: Mapping[str, Any], title: str) -> dict[str, Any]:
 
 
 def _step(item: Mapping[str, Any], title: str) -> RecipeStep:
+    for key, value in item.items():
+        if problem := unfit(value):
+            raise InputError(f"{title}: {key}: {problem}")
     settings = {str(key): value for key, value in item.items() if key not in _ENVELOPE}
     for (verb, alias), name in _ALIASES.items():
         if verb in (item["do"], "*") and alias in settings and name not in settings:

@@ -6,6 +6,7 @@ Nothing is called, and a type whose library is not loaded (`torch.dtype` under `
 
 import builtins
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -106,6 +107,8 @@ def check(
     checked = {}
     for name, setting in known.items():
         if name in settings:
+            if problem := unfit(settings[name]):
+                raise InputError(f"{title}: {name}: {problem}")
             checked[name] = _convert(setting, settings[name], title)
         elif setting.default is REQUIRED:
             raise InputError(f"{title} needs the setting {name!r}{_why(setting)}")
@@ -124,6 +127,21 @@ def unknown(name: str, known: Iterable[str], *, title: str) -> str:
 def as_json(value: Any) -> Any:
     """A setting as a JSON value; what JSON cannot say (a function, a model) becomes its name."""
     return to_jsonable_python(value, fallback=lambda other: getattr(other, "__name__", str(other)))
+
+
+def unfit(value: Any, inside: tuple[int, ...] = ()) -> str:
+    """What no setting may hold, in a few words, or nothing: a number that is not finite, a list that contains itself.
+
+    Neither can be written into a record, so that nobody could tell later what was asked.
+    """
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{value} is not a finite number"
+    if not isinstance(value, Mapping | list | tuple):
+        return ""
+    if id(value) in inside:
+        return "the value contains itself"
+    below = value.values() if isinstance(value, Mapping) else value
+    return next(filter(None, (unfit(item, (*inside, id(value))) for item in below)), "")
 
 
 def references(value: Any) -> list[str]:
