@@ -138,3 +138,10 @@ def test_equal_seeds_give_equal_results():
     prefs = answers(lambda goal, noise, ease: goal + noise)
     assert control(prefs, seed=1) == control(prefs, seed=1)
     assert control(prefs, seed=1) != control(prefs, seed=2)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_a_goal_that_is_no_number_is_not_taken_for_none(odd):
+    prefs = answers(lambda goal, noise, ease: 5.0, goals=[2.0, odd], prompts=3)
+    with pytest.raises(InputError, match="evaluate control: 3 goals are not finite"):
+        control(prefs)

@@ -164,3 +164,23 @@ def test_nothing_changes_and_the_result_is_json():
     assert type(result).model_validate(json.loads(result.model_dump_json())) == result
     assert "accuracy/positive" in str(result)
     assert result == pairs(prefs, policy="new", reference="ref")
+
+
+@pytest.mark.parametrize("kind", [pl.Float64, pl.Null])
+def test_pairs_without_any_number_are_refused(kind):
+    prefs = relabelled()
+    empty = {name: pl.lit(None, dtype=kind) for name in NAMES}
+    without = {name: pl.lit(None, dtype=pl.Float64) for name in PLAIN}
+    prefs = prefs.then(
+        Step(name="x"), pairs=prefs.pairs.with_columns(**empty), responses=prefs.responses.with_columns(**without)
+    )
+    with pytest.raises(InputError, match="no pair has logp_new and logp_ref on both sides; run logprobs"):
+        pairs(prefs, policy="new", reference="ref")
+
+
+def test_a_copy_without_any_number_has_a_note_and_no_measure():
+    rows = [row if row[1] == "positive" else (*row[:4], None, None, None, None) for row in ROWS]
+    result = pairs(relabelled(rows), policy="new", reference="ref")
+    assert {metric.name.partition("/")[2] for metric in result.metrics} == {"positive", "unconditioned"}
+    assert [row["copy"] for row in result.table] == ["positive", "unconditioned"]
+    assert "negative: 3 pairs have a side without a log-probability and are left out." in result.notes

@@ -16,7 +16,7 @@ def scored_answers(answers: Preferences, score: str, *, what: str) -> tuple[pl.D
         what: who asks, for messages.
 
     Raises:
-        InputError: there is no such column, no answer has a score, or a score is not finite.
+        InputError: there is no such column, no answer has a score, or a score or goal is not finite.
     """
     schema = answers.responses.collect_schema()
     if score not in schema:
@@ -31,5 +31,7 @@ def scored_answers(answers: Preferences, score: str, *, what: str) -> tuple[pl.D
         raise InputError(f"{what}: none of the {len(rows):,} answers has a {score}; run score first")
     if bad := found.filter(~pl.col("score").is_finite()).height:
         raise InputError(f"{what}: {bad:,} values of {score} are not finite; score these answers again")
+    if goal and found["goal"].dtype.is_float() and (bad := found.filter(~pl.col("goal").is_finite()).height):
+        raise InputError(f"{what}: {bad:,} goals are not finite; an answer that was asked for no score has null there")
     left = len(rows) - len(found)
     return found, [f"{left:,} of {len(rows):,} answers have no {score} and are left out."] if left else []

@@ -53,17 +53,21 @@ def pairs(
         rejected side's), and where both copies of pairs are there `steering`: how far the goal moves the margin.
 
     Raises:
-        InputError: there are no such pairs or columns, or a number is NaN.
+        InputError: there are no such pairs or columns, a number is NaN, or no pair has all of its numbers.
     """
     names = [f"logp_{name}" for name in (policy, reference) if name is not None]
     mine = Preferences.of(prefs.prompts, prefs.responses, _of_split(prefs, split), prefs.lineage)
     parts, notes = _parts(mine, names)
     numbers = {name: _numbers(frame, names, beta if reference else 1.0) for name, frame in parts.items()}
+    if all(frame.is_empty() for frame in numbers.values()):
+        raise InputError(f"evaluate pairs: no pair has {' and '.join(names)} on both sides; run logprobs on them first")
     metrics, margins, table = [], [], []
     kind = "implicit reward" if reference else "log-probability"
     for name, frame in numbers.items():
         if left := len(parts[name]) - len(frame):
             notes.append(f"{name}: {left:,} pairs have a side without a log-probability and are left out.")
+        if frame.is_empty():
+            continue
         margin = frame["margin"].to_numpy()
         right, ties = int((margin > 0).sum()), int((margin == 0).sum())
         share = wilson(right, len(frame))
@@ -161,6 +165,7 @@ def _complain(prefs: Preferences, names: list[str]) -> None:
 def _numbers(frame: pl.DataFrame, names: list[str], beta: float) -> pl.DataFrame:
     """`prompt_id`, `margin` (and `source_pair`) of the pairs whose four or two numbers are all there."""
     columns = [f"{name}_{side}" for name in names for side in ("chosen", "rejected")]
+    frame = frame.with_columns(pl.col(columns).cast(pl.Float64))  # a column of nulls alone has no type
     for column in columns:
         if bad := frame.filter(~pl.col(column).is_finite()).height:
             raise InputError(f"evaluate pairs: {bad:,} values of {column} are not finite; run logprobs again")
@@ -186,7 +191,10 @@ def _steering(parts: dict[str, pl.DataFrame], seed: int) -> list[Metric]:
 
     The negative copy has its sides exchanged, so the movement is the sum of the two copies' margins.
     """
-    if not {"positive", "negative"} <= parts.keys() or "source_pair" not in parts["positive"].columns:
+    if (
+        not {"positive", "negative"} <= {name for name, frame in parts.items() if len(frame)}
+        or "source_pair" not in parts["positive"].columns
+    ):
         return []
     both = parts["positive"].join(
         parts["negative"], on=["prompt_id", "source_pair"], how="inner", maintain_order="left"
