@@ -172,6 +172,13 @@ def test_a_damaged_table_is_bad_input_and_named(data, capsys, monkeypatch):
     assert error == f"pairwright: {data} cannot be read (parquet: not so); write it again or get it again\n"
 
 
+@pytest.mark.parametrize("output", [".", "", ".."])
+def test_an_output_without_a_name_is_one_sentence(data, output, capsys):
+    code, _, error = call("convert", data, "-o", output, capsys=capsys)
+    assert code == 2
+    assert "is no name for an output" in error
+
+
 def test_nothing_kept_is_said_and_a_directory_holds_it(data, capsys):
     words = ["select", data, "--metric", "explicit_gap", "--keep", "0", "-o"]
     code, _, error = call(*words, "none.jsonl", capsys=capsys)

@@ -88,6 +88,8 @@ def keep_apart(source: str, output: Path) -> None:
 
 
 def _beside(output: Path, ending: str) -> Path:
+    if output.name in ("", ".."):
+        raise InputError(f"-o {output} is no name for an output; give the path of a file or of a new directory")
     return output.with_name(f"{output.name}.{ending}")
 
 
