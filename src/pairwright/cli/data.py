@@ -60,7 +60,7 @@ def audit(verb: str, arguments: Sequence[str]) -> int:
     output: Path | None = given["output"]
     writer = None
     if output is not None:
-        writer = _writer(output, f"Audit of {given['source']}")
+        writer = _writer(output, f"Audit of {Path(given['source']).name}")
         keep_apart(given["source"], output)
     found = function(read_in({**given, "strict": False}), **settings)
     if output is not None and writer is not None:
