@@ -98,6 +98,8 @@ def test_plain_has_the_pairs_of_ra_plus_and_no_goal_to_render(made: Made) -> Non
     plain, plus = relabel(prefs, "plain"), relabel(prefs, "ra_plus")
     assert plain.goal_format is None
     assert not plain.has_goals
+    assert plain.lineage[-1].notes == ()  # no word on where a goal stands: there is none
+    assert any("user message" in note for note in plus.lineage[-1].notes)
     ids = ["chosen_id", "rejected_id", "source_pair"]
     assert plain.pairs.select(ids).collect().equals(plus.pairs.select(ids).collect())
     asked = plain.texts().collect()["prompt"].to_list()

@@ -147,7 +147,7 @@ def relabel(
         rows_in=len(facts),
         rows_out=rows,
         dropped=dropped,
-        notes=(*notes, *told),
+        notes=(*(notes if said else ()), *told),
     )
     return prefs.then(step, pairs=made.drop(_WORKING, strict=False).cast({"source_pair": pl.Int64}))
 
