@@ -85,6 +85,8 @@ class Step(BaseModel):
     """Rows that did not pass, by reason; each row counts once."""
     notes: tuple[str, ...] = ()
     """What a reader should know, one sentence each."""
+    found: dict[str, Any] = {}
+    """What was measured on the way, JSON values only: an overlap, a flip rate."""
 
 
 class Counts(NamedTuple):
