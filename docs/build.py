@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES = {
     "losses": ("Losses", "pairwright.losses.table:LOSSES", "loss"),
     "metrics": ("Metrics of `select`", "pairwright.metrics.table:METRICS", "metric"),
-    "cuts": ("Cuts of `select`", "pairwright.select:CUTS", "cut"),
+    "cuts": ("Cuts of `select`", "pairwright.cuts:CUTS", "cut"),
     "rules": ("Rules of `pair`", "pairwright.pairing:PAIRINGS", "rule"),
     "modes": ("Modes of `relabel`", "pairwright.relabel.table:MODES", "mode"),
     "scorers": ("Scorers of `score`", "pairwright.scorers.table:SCORERS", "scorer"),

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pairwright.cuts import CUTS
 from pairwright.errors import InputError
 from pairwright.formats.read import read
 from pairwright.preferences import Preferences
 from pairwright.relabel import relabel
-from pairwright.select import CUTS, select
+from pairwright.select import select
 
 
 def made(gaps: list[float | None], split: list[str] | None = None) -> Preferences:

@@ -12,7 +12,7 @@ from pairwright.plug import listing, nearest
 TOPICS: dict[str, str] = {
     "losses": "pairwright.losses.table:LOSSES",
     "metrics": "pairwright.metrics.table:METRICS",
-    "cuts": "pairwright.select:CUTS",
+    "cuts": "pairwright.cuts:CUTS",
     "modes": "pairwright.relabel.table:MODES",
     "rules": "pairwright.pairing:PAIRINGS",
     "scorers": "pairwright.scorers.table:SCORERS",

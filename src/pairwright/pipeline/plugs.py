@@ -15,8 +15,8 @@ def metric_settings(
     own: Mapping[str, Any], others: Mapping[str, Any], known: Mapping[str, Setting], title: str
 ) -> dict[str, Any]:
     """The settings of `select`'s metric and of its cut."""
+    from pairwright.cuts import CUTS
     from pairwright.metrics.table import METRICS
-    from pairwright.select import CUTS
 
     named: list[Named] = [(METRICS, str(own["metric"]), "metric"), (CUTS, str(own["cut"]), "cut")]
     return _of_plugs(named, others, known, title)
