@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import tiny
 from pairwright.chat import assistant, user
 from pairwright.errors import InputError
 from pairwright.logprobs import logprobs
-from pairwright.logprobs.columns import batches_by_length
 from pairwright.preferences import Preferences, Step
 
 
@@ -118,11 +116,3 @@ def test_model_and_reference_in_one_go(model: Path, tmp_path: Path) -> None:
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot open the tokenizer"):
         logprobs(tiny.preferences(1), model=tmp_path / "nothing")
-
-
-def test_batches_hold_similar_lengths_within_the_budget() -> None:
-    lengths = [3, 9, 1, 9, 4, 20]
-    groups = list(batches_by_length(lengths, 18))
-    assert groups == [[5], [1, 3], [4, 0, 2]]
-    assert sorted(i for group in groups for i in group) == list(range(6))
-    assert math.prod((lengths[groups[1][0]], 2)) == 18

@@ -3,24 +3,20 @@
 The columns serve selection by implicit margin, training without a second model in memory, and before/after diagnosis.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import polars as pl
 from pydantic import Field
 
 from pairwright.chat import Conversation, supports_system
-from pairwright.errors import InputError, PairwrightError, need
+from pairwright.errors import InputError, need
 from pairwright.goals import GoalFormat
-from pairwright.logprobs.models import Dtype, device_for_models, name_of, open_config, open_model, open_tokenizer
-from pairwright.logprobs.progress import Ticker
+from pairwright.logprobs.models import Dtype, name_of, open_config, open_tokenizer
+from pairwright.logprobs.stored import stored_logps
 from pairwright.logprobs.tokenise import Limits, PromptTokens, Tokens, tokenise_answer, tokenise_prompt
 from pairwright.preferences import Preferences, Step
-
-if TYPE_CHECKING:
-    import torch
 
 SIDES = ("chosen", "rejected")
 
@@ -94,10 +90,11 @@ def logprobs(
     reader = open_tokenizer(tokenizer or model)
     for label, place in models.items():
         limits = Limits.of(open_config(place), max_length, max_prompt_length)
-        network = open_model(place, dtype=dtype).to(device_for_models())
         on_pairs = prefs.has_goals
         rows = pair_texts(prefs, reader) if on_pairs else answer_texts(prefs)
-        scored = _score(network, reader, rows, limits, batch_tokens, where=f"logp_{label}")
+        scored = _score(
+            reader, rows, limits, model=place, dtype=dtype, batch_tokens=batch_tokens, label=f"logp_{label}"
+        )
         settings = {"model": str(place), "name": label, "dtype": dtype, **limits._asdict()}
         prefs = _with_columns(prefs, label, scored, on_pairs=on_pairs, settings=settings)
     return prefs
@@ -155,56 +152,43 @@ def encode_all(rows: Iterator[Texts], tokenizer: Any, limits: Limits) -> Iterato
         yield head, [tokenise_answer(tokenizer, head, answer, limits=limits) for answer in row.answers]
 
 
-def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in groups of similar length, longest first, each group at most `budget` padded tokens.
-
-    The longest first, so that a machine that has too little memory says so at once.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    group: list[int] = []
-    for i in order:
-        if group and lengths[group[0]] * (len(group) + 1) > budget:
-            yield group
-            group = []
-        group.append(i)
-    if group:
-        yield group
-
-
 def _score(
-    network: "torch.nn.Module", tokenizer: Any, rows: Iterator[Texts], limits: Limits, budget: int, *, where: str
+    tokenizer: Any,
+    rows: Iterator[Texts],
+    limits: Limits,
+    *,
+    model: str | Path,
+    dtype: Dtype,
+    batch_tokens: int,
+    label: str,
 ) -> Scored:
     """What a model says of every answer of `rows`, in their order."""
-    import torch
-
-    from pairwright.logprobs.core import Batch, answer_logps
-
-    tokens = [each for _, group in encode_all(rows, tokenizer, limits) for each in group]
-    values = [math.nan] * len(tokens)
+    prompts: list[list[int]] = []
+    owner: list[int] = []
+    tokens: list[Tokens] = []
+    for head, group in encode_all(rows, tokenizer, limits):
+        if not prompts or prompts[-1] is not head.ids:
+            prompts.append(head.ids)
+        tokens += group
+        owner += [len(prompts) - 1] * len(group)
     sound = [i for i, each in enumerate(tokens) if each.lost is None]
-    device = next(network.parameters()).device
-    sizes = [len(tokens[i].prompt_ids) + len(tokens[i].completion_ids) for i in sound]
-    ticker = Ticker(where, sum(sizes), "tokens")
-    with torch.inference_mode():
-        for group in batches_by_length(sizes, budget):
-            members = [sound[i] for i in group]
-            prompts = [tokens[i].prompt_ids for i in members]
-            batch = Batch.of(prompts, [tokens[i].completion_ids for i in members], range(len(members)))
-            for i, value in zip(members, answer_logps(network, batch.to(device)).logp.tolist(), strict=True):
-                values[i] = value
-            ticker.add(sum(sizes[i] for i in group))
-    broken = [i for i in sound if not math.isfinite(values[i])]
-    if broken:
-        raise PairwrightError(f"{where} is not finite for {len(broken)} answers (the first: {broken[0]}); try float32")
+    found = stored_logps(
+        prompts,
+        [tokens[i].completion_ids for i in sound],
+        [owner[i] for i in sound],
+        model=model,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        label=label,
+    )
+    logp: list[float | None] = [None] * len(tokens)
+    for i, value in zip(sound, found.tolist(), strict=True):
+        logp[i] = value
     lost: dict[str, int] = {}
     for each in tokens:
         if each.lost:
             lost[each.lost] = lost.get(each.lost, 0) + 1
-    return Scored(
-        [None if each.lost else value for each, value in zip(tokens, values, strict=True)],
-        [None if each.lost else len(each.completion_ids) for each in tokens],
-        lost,
-    )
+    return Scored(logp, [None if each.lost else len(each.completion_ids) for each in tokens], lost)
 
 
 def _with_columns(
