@@ -1,59 +1,31 @@
 """The log-probability of an answer: the one function that computes it.
 
-Training, reference columns, scoring and evaluation all call `answer_logps`. It takes ragged token lists (each prompt
-once, its answers pointing at it) and hides the layout: today padded rows, one for each answer.
+Training, reference columns, scoring, selection and evaluation all come here. It takes ragged token lists (each prompt
+once, its answers pointing at it) and chooses the rows that the model reads: packed trees where the model's attention
+allows, trees under a mask where it takes one, and one padded row for each answer where neither can be. The numbers are
+the same in all of them.
 
 Conventions: log-probabilities are natural logarithms, summed over the completion's tokens, the first (predicted from
 the prompt's last token) and the EOS included; they are float32 whatever the model's precision.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-Ids = Sequence[int] | np.ndarray
+from pairwright.errors import PairwrightError
+from pairwright.logprobs.attention import has_forest_attention
+from pairwright.logprobs.batch import Batch, Ids
+from pairwright.logprobs.head import Head, Spread, head_replaced, spread, token_logps
+from pairwright.logprobs.layout import LAYOUTS, Layout, Rows
 
-
-class Batch(NamedTuple):
-    """P prompts and N answers to them as flat tensors of integers; nothing here is padded.
-
-    Attributes:
-        prompt_ids: tokens of all prompts, one after the other, [sum of prompt_lengths].
-        prompt_lengths: [P], at least 1 each.
-        answer_ids: tokens of all completions, one after the other, [sum of answer_lengths].
-        answer_lengths: [N], at least 1 each.
-        answer_prompt: [N], which prompt each answer belongs to, 0..P-1.
-    """
-
-    prompt_ids: Tensor
-    prompt_lengths: Tensor
-    answer_ids: Tensor
-    answer_lengths: Tensor
-    answer_prompt: Tensor
-
-    @classmethod
-    def of(cls, prompts: Sequence[Ids], answers: Sequence[Ids], owner: Sequence[int]) -> "Batch":
-        """Make a batch from lists: `answers[i]` continues `prompts[owner[i]]`."""
-        return cls(*(_flat(prompts)), *(_flat(answers)), torch.tensor(owner, dtype=torch.long))
-
-    @classmethod
-    def from_inputs(cls, inputs: Mapping[str, Tensor]) -> "Batch":
-        """Take a batch out of a dictionary of tensors, such as a collator gives."""
-        return cls(*(inputs[name] for name in cls._fields))
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on a device."""
-        return Batch(*(tensor.to(device) for tensor in self))
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all prompts and answers, each once."""
-        return self.prompt_ids.numel() + self.answer_ids.numel()
+__all__ = ["AnswerLogps", "Batch", "Ids", "TokenLogps", "answer_logps", "layout_of", "pair_logps", "token_values"]
 
 
 class AnswerLogps(NamedTuple):
@@ -68,35 +40,42 @@ class AnswerLogps(NamedTuple):
     length: Tensor
 
 
-def answer_logps(model: torch.nn.Module, batch: Batch) -> AnswerLogps:
+class TokenLogps(NamedTuple):
+    """What a model says of each token of N answers, one answer after the other, n tokens in all.
+
+    Attributes:
+        logp: [n] float32, log-probability of each token given what stands before it, in nats.
+        length: [N] long, tokens of each answer; they sum to n.
+        spread: how the probability was spread where each token was predicted, if it was asked for.
+    """
+
+    logp: Tensor
+    length: Tensor
+    spread: Spread | None = None
+
+    @property
+    def sums(self) -> AnswerLogps:
+        """Summed over each answer's tokens."""
+        return AnswerLogps(torch.segment_reduce(self.logp, "sum", lengths=self.length), self.length)
+
+
+def answer_logps(model: torch.nn.Module, batch: Batch, *, layout: Layout | Literal["auto"] = "auto") -> AnswerLogps:
     """The log-probability of each answer given its prompt.
 
         logp_i = sum_t log softmax(logits(prompt_i, y_i[:t]))[y_i[t]]
 
-    Rows are padded on the right and position ids are given, so the value depends neither on padding nor on the other
-    answers of the batch. Gradients flow where they are enabled.
+    The value depends neither on the layout nor on the other answers of the batch. Gradients flow where they are
+    enabled.
 
     Args:
-        model: a causal language model of transformers, wrapped (PEFT, DDP) or not.
+        model: a causal language model of transformers, wrapped (PEFT, DDP, FSDP) or not.
         batch: on the model's device.
+        layout: how the rows are laid out; `auto` is the fastest that the model was seen to agree in (`layout_of`).
 
     Returns:
         `logp` [N] in nats, float32, and `length` [N].
     """
-    rows, starts = _rows(batch)
-    lengths = batch.answer_lengths
-    ids = pad_sequence(rows, batch_first=True)
-    width = ids.shape[1]
-    position = torch.arange(width, device=ids.device)
-    present = position < (starts + lengths)[:, None]
-    first = int(starts.min()) - 1
-    logits = _logits(model, ids, present.long(), position.expand_as(ids), keep=width - first)
-    # The logits at position t speak of token t + 1, so the last position has nothing to say.
-    logits, targets, at = logits[:, :-1], ids[:, first + 1 :], position[first + 1 :]
-    inside = (at >= starts[:, None]) & present[:, first + 1 :]
-    values = logits.float()
-    token_logps = values.gather(-1, targets[..., None]).squeeze(-1) - values.logsumexp(-1)
-    return AnswerLogps(token_logps.where(inside, 0.0).sum(-1), lengths)
+    return token_values(model, batch, layout=layout).sums
 
 
 def pair_logps(model: torch.nn.Module, batch: Batch) -> tuple[AnswerLogps, AnswerLogps]:
@@ -109,32 +88,150 @@ def pair_logps(model: torch.nn.Module, batch: Batch) -> tuple[AnswerLogps, Answe
     return AnswerLogps(both.logp[0::2], both.length[0::2]), AnswerLogps(both.logp[1::2], both.length[1::2])
 
 
-def _flat(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-    lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
-    return torch.cat([torch.as_tensor(row, dtype=torch.long) for row in rows]), lengths
+def token_values(
+    model: torch.nn.Module, batch: Batch, *, layout: Layout | Literal["auto"] = "auto", top: int | None = None
+) -> TokenLogps:
+    """The log-probability of each token of each answer; see `answer_logps`.
+
+    Args:
+        model: a causal language model.
+        batch: on the model's device.
+        layout: how the rows are laid out.
+        top: also give entropy, and mass and entropy of so many most likely tokens, at each token (no gradient).
+    """
+    rows = LAYOUTS[layout_of(model) if layout == "auto" else layout](batch, unwrapped(model))
+    logp, found = _run(model, rows, batch.answer_ids, top)
+    return TokenLogps(logp, batch.answer_lengths, found)
 
 
-def _rows(batch: Batch) -> tuple[list[Tensor], Tensor]:
-    """Prompt and completion of each answer as one row, and the position of each row's first completion token, [N]."""
-    prompts = torch.split(batch.prompt_ids, batch.prompt_lengths.tolist())
-    answers = torch.split(batch.answer_ids, batch.answer_lengths.tolist())
-    owners = batch.answer_prompt.tolist()
-    rows = [torch.cat([prompts[owner], answer]) for owner, answer in zip(owners, answers, strict=True)]
-    return rows, batch.prompt_lengths[batch.answer_prompt]
+def layout_of(model: torch.nn.Module) -> Layout:
+    """The fastest layout in which a model gives the numbers that it gives on padded rows.
+
+    Each is tried once for a model, on a batch of a few tokens, before it is used: a layer that mixes tokens in a way
+    that the layout does not know of (a recurrence, a convolution) shows there. Where the padded layout is what is left
+    of a model of transformers, a line on stderr says so and why.
+    """
+    inner = unwrapped(model)
+    known = _LAYOUTS.get(inner)
+    if known is None or known[0] != _attention_of(inner):
+        known = _attention_of(inner), _tried(model, inner)
+        _LAYOUTS[inner] = known
+    return known[1]
 
 
-def _logits(model: torch.nn.Module, ids: Tensor, mask: Tensor, position: Tensor, *, keep: int) -> Tensor:
-    """Logits of the last `keep` positions, [N, keep, V]; the head skips the others where the model can."""
-    takes = _parameters(model)
-    wanted: dict[str, Any] = {"position_ids": position, "use_cache": False, "logits_to_keep": keep}
-    given = {name: value for name, value in wanted.items() if name in takes}
-    logits: Tensor = model(input_ids=ids, attention_mask=mask, **given).logits
-    return logits[:, -keep:]
+_LAYOUTS: "WeakKeyDictionary[torch.nn.Module, tuple[str | None, Layout]]" = WeakKeyDictionary()
+
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
+_COARSE = 0.3
+"""Nats that two layouts may differ by over a few tokens: rounding, in float32 and in half precision."""
 
 
-def _parameters(model: torch.nn.Module) -> frozenset[str]:
-    """Names that the forward pass of the innermost model takes, under the wrappers of DDP and PEFT."""
-    inner: Any = model
-    while hasattr(inner, "module") or hasattr(inner, "get_base_model"):
-        inner = inner.module if hasattr(inner, "module") else inner.get_base_model()
-    return frozenset(inspect.signature(inner.forward).parameters)
+def unwrapped(model: Any) -> Any:
+    """The causal language model under the wrappers of DDP, torch.compile and PEFT."""
+    while True:
+        if hasattr(model, "module"):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        elif hasattr(model, "get_base_model"):
+            model = model.get_base_model()
+        else:
+            return model
+
+
+def _attention_of(inner: Any) -> str | None:
+    return getattr(getattr(inner, "config", None), "_attn_implementation", None)
+
+
+def _tried(model: torch.nn.Module, inner: Any) -> Layout:
+    """The first layout of `packed`, `forest` that agrees with `padded`."""
+    if not hasattr(inner, "config") or not hasattr(inner, "get_output_embeddings"):
+        return "padded"
+    takes = inspect.signature(inner.forward).parameters
+    hands_on = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in takes.values())
+    wanted: list[Layout] = []
+    if "position_ids" in takes and has_forest_attention(inner) and hands_on:
+        wanted.append("packed")
+    if "position_ids" in takes and (has_forest_attention(inner) or _attention_of(inner) in ("sdpa", "eager")):
+        wanted.append("forest")
+    why = f"its attention is {_attention_of(inner)!r}" if not wanted else ""
+    for layout in wanted:
+        why = _disagreement(model, inner, layout)
+        if not why:
+            return layout
+    print(f"logprobs: {type(inner).__name__} reads padded rows, one answer each: {why}", file=sys.stderr)
+    return "padded"
+
+
+def _disagreement(model: torch.nn.Module, inner: Any, layout: Layout) -> str:
+    """Why a layout is not to be used; empty if its numbers are those of padded rows."""
+    batch = _sample(inner)
+    with torch.no_grad(), _without_dropout(model):
+        expected = answer_logps(model, batch, layout="padded").logp
+        try:
+            rows = LAYOUTS[layout](batch, inner)
+            logp, _ = _run(model, rows, batch.answer_ids, None)
+        except (PairwrightError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            return f"the {layout} layout fails ({type(error).__name__}: {first})"
+    layers = getattr(inner.config.get_text_config(), "num_hidden_layers", None)
+    if rows.forest is not None and rows.forest.calls != layers:
+        return f"{rows.forest.calls} of its {layers} layers are attention"
+    apart = (TokenLogps(logp, batch.answer_lengths).sums.logp - expected).abs().max().item()
+    allowed = _TOLERANCE.get(next(inner.parameters()).dtype, _COARSE)
+    return "" if apart <= allowed else f"the {layout} layout differs by {apart:.2g} nats"
+
+
+def _sample(inner: Any) -> Batch:
+    """A few tokens: two prompts with two answers each, one of them a single token."""
+    size = inner.get_input_embeddings().weight.shape[0]
+    lengths = iter([(5, 7), (3, 4), (6, 2), (2, 1), (9, 11), (4, 3)])
+
+    def some(count: int, first: int) -> list[int]:
+        return [(first * 7919 + 31 * i * i + i) % size for i in range(count)]
+
+    prompts, answers = [next(lengths), next(lengths)], list(lengths)
+    batch = Batch.of([some(*each) for each in prompts], [some(*each) for each in answers], [0, 1, 0, 1])
+    return batch.to(next(inner.parameters()).device)
+
+
+@contextmanager
+def _without_dropout(model: torch.nn.Module) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _run(model: torch.nn.Module, rows: Rows, targets: Tensor, top: int | None) -> tuple[Tensor, Spread | None]:
+    """The log-probability of each target, [n], and the spread where it was predicted."""
+    inner = unwrapped(model)
+    takes = inspect.signature(inner.forward).parameters
+    optional: Mapping[str, Any] = {"position_ids": rows.position, "use_cache": False}
+    given = rows.given | {name: value for name, value in optional.items() if name in takes}
+    if not hasattr(inner, "get_output_embeddings"):
+        head = Head(torch.nn.Identity(), lambda logits: logits)
+        return _read(head, model(input_ids=rows.ids, **given).logits, rows, targets, top)
+    head = Head.of(inner)
+    spreads: list[Spread | None] = []
+
+    def forward(hidden: Tensor) -> Tensor:
+        logp, found = _read(head, hidden, rows, targets, top)
+        spreads.append(found)
+        return logp
+
+    with head_replaced(inner, forward):
+        logp = model(input_ids=rows.ids, **given).logits
+    return logp, spreads[-1]
+
+
+def _read(head: Head, states: Tensor, rows: Rows, targets: Tensor, top: int | None) -> tuple[Tensor, Spread | None]:
+    """From the states of all rows, [R, T, H], to the numbers of the answers' tokens."""
+    width = rows.ids.shape[1]
+    states = states[:, states.shape[1] - width :]  # tuned prompts put positions of their own in front
+    wanted = states.flatten(0, 1).index_select(0, rows.where)
+    found = None if top is None else spread(head, wanted.detach(), top=top)
+    return token_logps(head, wanted, targets), found
