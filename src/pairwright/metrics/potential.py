@@ -173,22 +173,20 @@ def _refuse_same_model(
 def _difference_of_z(view: pl.LazyFrame, gap: pl.Expr, own: pl.Expr, *, weight: float) -> pl.Expr:
     known = gap.is_not_null() & own.is_not_null()
     parts = {"gaps of the scores": gap, "margins of the model": own}
-    moments = view.select(
-        count=known.sum(),
-        **{f"mean {name}": part.filter(known).mean() for name, part in parts.items()},
-        **{f"std {name}": part.filter(known).std(ddof=0) for name, part in parts.items()},
-    )
-    found = moments.collect(engine="streaming").row(0, named=True)
-    if not found["count"]:
+    # Summed by numpy in row order: the streaming engine adds up in an order that differs from run to run, and a metric
+    # that differs in its last digit is another file.
+    found = view.select(**parts).drop_nulls().collect(engine="streaming")
+    if found.is_empty():
         raise InputError(
             "no pair has both scores and a margin, so there is nothing to compare; score and logprobs first"
         )
     z = {}
     for name, part in parts.items():
-        mean, std = found[f"mean {name}"], found[f"std {name}"]
+        numbers = found[name].to_numpy()
+        mean, std = float(numbers.mean()), float(numbers.std())
         if std <= _FLAT * max(1.0, abs(mean)):
             raise InputError(
-                f"the {name} are the same in all {found['count']:,} pairs ({mean:g}), so they have no z-score; "
+                f"the {name} are the same in all {len(found):,} pairs ({mean:g}), so they have no z-score; "
                 "select by the other part alone (explicit_gap or implicit_margin)"
             )
         z[name] = (part - mean) / std
