@@ -133,11 +133,15 @@ def quiet_peft() -> Iterator[None]:
 def _open_whole(model: str, dtype: Dtype) -> "torch.nn.Module":
     torch: Any = need("torch", extra="train")
     transformers = need("transformers", extra="train")
+    from pairwright.logprobs.attention import use_forest_attention
+
     try:
         with no_bars():
             found = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise InputError(_sentence("model", model, error)) from error
+    # The model's numbers stay what they were; trees of answers can then be computed without a mask (attention.py).
+    use_forest_attention(found)
     return found  # type: ignore[no-any-return]
 
 
