@@ -108,6 +108,39 @@ def test_select_and_chain(data, capsys):
     assert json.loads(printed)["pairs"] == 24
 
 
+def test_the_flags_of_a_plug_are_those_of_its_settings(data, capsys):
+    frame = pl.DataFrame([{**row, "own": float(i)} for i, row in enumerate(ROWS)])
+    frame.write_ndjson(data)
+    words = ("select", data, "-o", "kept.jsonl", "--metric", "implicit_margin", "--keep", "0.2", "--json")
+    code, printed, error = call(*words, "--margin", "own", "--cut=band", "--centre", "0", capsys=capsys)
+    assert code == 0, error
+    # -|M| is -0 to -29; the six smallest of the band are the six largest margins.
+    assert [row["own"] for row in map(json.loads, Path("kept.jsonl").read_text().splitlines())] == [
+        24.0, 25.0, 26.0, 27.0, 28.0, 29.0,
+    ]  # fmt: skip
+    assert json.loads(printed)["found"] == {}
+    code, _, error = call(*words, "--set", "margin=owm", capsys=capsys)
+    assert code == 2
+    assert "did you mean 'own'" in error
+    code, _, error = call(*words, "--beta", "hot", capsys=capsys)
+    assert code == 2
+    assert "--beta" in error
+
+
+def test_the_overlap_is_a_table(data, capsys):
+    pl.DataFrame([{**row, "own": float(i % 7)} for i, row in enumerate(ROWS)]).write_ndjson(data)
+    words = ("select", data, "-o", "kept", "--metric", "alignment_potential", "--keep", "0.4", "--margin", "own")
+    code, printed, error = call(*words, capsys=capsys)
+    assert code == 0, error
+    assert "Pairs that two metrics both choose, of 12 that each does (5, 40% by chance):" in printed
+    rows = {line.split()[0]: line for line in printed.splitlines() if line.startswith(("explicit", "random"))}
+    assert "12 (100%)" in rows["random"]
+    found = json.loads(call(*words, "--json", capsys=capsys)[1])["found"]["overlap"]
+    assert f"{found['common']['explicit_gap']['implicit_margin']} (" in rows["explicit_gap"]
+    manifest = json.loads(Path("kept/manifest.json").read_text())
+    assert manifest["lineage"][-1]["found"] == {"overlap": found}
+
+
 def test_bad_rows_are_counted_and_kept_aside_and_strict_refuses_them(data, capsys):
     data.write_text(data.read_text() + "{not json\n")
     code, _, error = call("convert", data, "-o", "out", capsys=capsys)

@@ -148,6 +148,18 @@ def test_the_numbers_on_the_page_are_the_numbers_of_the_run(run):
     assert "score_tie" in seen.text
 
 
+def test_what_a_step_measured_is_on_the_page(tmp_path):
+    prefs = answers(["one", "two"], verb="read")
+    found = {"overlap": {"kept": 399, "share": {"explicit_gap": {"random": 0.4211}}}, "<b>": "a <i>"}
+    prefs = prefs.then(Step(name="select", rows_in=2, rows_out=2, found=found))
+    made_step(tmp_path / "run", 1, "kept", "select", lambda d: prefs.save(d / "data"))
+    seen = Elements(report(tmp_path / "run").read_text("utf-8"))
+    assert "overlap: kept399" in seen.text
+    assert "overlap: share: explicit_gap: random0.4211" in seen.text
+    assert "<b>a <i>" in seen.text
+    assert not [tag for tag, _ in seen.found if tag == "i"]
+
+
 def test_the_charts_carry_the_numbers_of_the_result(run):
     page = report(run).read_text(encoding="utf-8")
     island = re.search(r'<script type="application/json" id="charts">(.*?)</script>', page, re.DOTALL)

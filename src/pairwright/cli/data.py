@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from docstring_parser import parse_from_object
@@ -22,8 +23,9 @@ from pairwright.cli.flags import (
 )
 from pairwright.cli.out import is_flat, keep_apart, read_in, tell, write_out
 from pairwright.errors import InputError
+from pairwright.pipeline.plugs import SLOTS, settings_of_plugs
 from pairwright.pipeline.recipe import key_values
-from pairwright.pipeline.signature import Function, Signature
+from pairwright.pipeline.signature import REQUIRED, Function, Setting, Signature
 from pairwright.pipeline.steps import STEPS, check_step, settings_schema
 from pairwright.plug import nearest
 from pairwright.preferences import Layout
@@ -40,9 +42,11 @@ def change(verb: str, arguments: Sequence[str]) -> int:
     """`pairwright VERB IN -o OUT`, for every verb that takes preferences and gives preferences."""
     function, schema = settings_schema(STEPS[verb])
     target = out("What to write: a directory (everything), or a .parquet, .jsonl, .json or .csv file (pairs, flat).")
-    flags = [IN, target, FROM, COLUMNS, *own_flags(verb, schema), STRICT, JSON, DEBUG]
+    plugs = _plug_flags(verb, schema, arguments)
+    flags = [IN, target, FROM, COLUMNS, *own_flags(verb, schema), *plugs, STRICT, JSON, DEBUG]
     given = parse(verb, description(function), flags, arguments)
-    settings = settings_given(verb, schema, given)
+    of_plugs = {flag.name: given[flag.name] for flag in plugs if given[flag.name] != flag.default}
+    settings = settings_given(verb, schema, given, also=of_plugs)
     output: Path = given["output"]
     prefs = function(read_in(given, output=output), **settings)
     tell(prefs, write_out(prefs, output), as_json=given["json"])
@@ -101,8 +105,16 @@ def own_flags(verb: str, schema: Signature) -> list[Flag]:
     return [*of_settings(schema.settings, **_RENAMED.get(verb, {})), *([SET] if schema.rest else [])]
 
 
-def settings_given(verb: str, schema: Signature, given: Mapping[str, Any]) -> dict[str, Any]:
+def settings_given(
+    verb: str, schema: Signature, given: Mapping[str, Any], *, also: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """The settings of a verb from its flags and from `--set`, checked as those of a recipe are.
+
+    Args:
+        verb: a name of `STEPS`.
+        schema: its signature.
+        given: the values of its flags.
+        also: settings of its plugs from flags of their own; `--set` goes before them.
 
     Raises:
         InputError: a setting is unknown, missing or of the wrong kind.
@@ -112,7 +124,35 @@ def settings_given(verb: str, schema: Signature, given: Mapping[str, Any]) -> di
         for name, setting in schema.settings.items()
         if name in given and given[name] != setting.default
     }
-    return check_step(STEPS[verb], asked | key_values(given.get("set", ())), title=verb)
+    return check_step(STEPS[verb], {**asked, **also, **key_values(given.get("set", ()))}, title=verb)
+
+
+def _plug_flags(verb: str, schema: Signature, arguments: Sequence[str]) -> list[Flag]:
+    """Flags for the settings of the plugs that the command line names, such as `--policy` of `--with implicit`.
+
+    Which plugs those are is looked up before the arguments are parsed; a name that nobody has is left to the check.
+    """
+    words_of = {name: str(change["word"]) for name, change in _RENAMED.get(verb, {}).items()}
+    own = {name: setting.default for name, setting in schema.settings.items()}
+    for slot in SLOTS.get(verb, ()):
+        word = f"--{words_of.get(slot.setting, slot.setting)}"
+        for i, argument in enumerate(arguments):
+            if argument == word and i + 1 < len(arguments):
+                own[slot.setting] = arguments[i + 1]
+            elif argument.startswith(f"{word}="):
+                own[slot.setting] = argument.partition("=")[2]
+    try:
+        theirs = settings_of_plugs(verb, own)
+    except InputError:
+        return []
+    free = {name: setting for name, setting in theirs.items() if name not in schema.settings}
+    flags = of_settings({name: setting._replace(default=_or_none(setting)) for name, setting in free.items()})
+    return [flag._replace(kind=flag.kind | None) if flag.default is None else flag for flag in flags]
+
+
+def _or_none(setting: Setting) -> Any:
+    """The default of a flag: a setting that a plug needs may also come by `--set`."""
+    return None if setting.default is REQUIRED else setting.default
 
 
 def _writer(output: Path, title: str) -> Callable[["Audit"], str]:

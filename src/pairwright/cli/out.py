@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ def tell(prefs: Preferences, output: Path, *, as_json: bool) -> None:
     dropped = dict(last.dropped) if last else {}
     rows, of = _rows(prefs)
     if as_json:
-        show_json({"output": str(output), of: rows, "dropped": dropped, "notes": list(last.notes) if last else []})
+        said = {"notes": list(last.notes) if last else [], "found": last.found if last else {}}
+        show_json({"output": str(output), of: rows, "dropped": dropped, **said})
         return
     text = f"{output}: {rows:,} {of}"
     if last and last.rows_in is not None and last.rows_in != rows:
@@ -125,6 +126,22 @@ def tell(prefs: Preferences, output: Path, *, as_json: bool) -> None:
     print(text + (f"; dropped: {reasons(dropped)}" if dropped else ""))
     for note in last.notes if last else ():
         print(f"  {note}")
+    for key, value in (last.found if last else {}).items():
+        if key in _TABLES:
+            print(f"\n{_TABLES[key](value)}")
+
+
+def overlap_table(found: Mapping[str, Any]) -> str:
+    """How far metrics choose the same pairs, a row and a column for each."""
+    common, share = found["common"], found["share"]
+    by_chance = f"{found['chance'] * found['kept']:,.0f}, {found['chance']:.0%}"
+    rows = [(a, *(f"{count:,} ({share[a][b]:.0%})" for b, count in row.items())) for a, row in common.items()]
+    head = f"Pairs that two metrics both choose, of {found['kept']:,} that each does ({by_chance} by chance):"
+    return f"{head}\n{table(rows, ('', *common))}"
+
+
+_TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {"overlap": overlap_table}
+"""What a step found that is better shown as a table; the notes say the rest."""
 
 
 def reasons(dropped: Mapping[str, int]) -> str:

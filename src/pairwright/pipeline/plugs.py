@@ -1,52 +1,62 @@
 """The settings that a verb hands on to a plug (`**settings`), checked against that plug when a recipe is read."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from pairwright.errors import InputError, MissingExtra
 from pairwright.pipeline.signature import REQUIRED, Setting, check, signature, unknown
-from pairwright.plug import Plug, find, settings_of
+from pairwright.plug import find, settings_of
 
-Named = tuple[Mapping[str, Plug], str, str]
-"""A table, a name in it, and the word for such a plug."""
+
+class Slot(NamedTuple):
+    """A setting of a verb that names a plug."""
+
+    setting: str
+    table: str
+    """Where our own are, `module:TABLE`."""
+    kind: str
+    """The word for such a plug in messages."""
+
+
+SLOTS: dict[str, tuple[Slot, ...]] = {
+    "select": (
+        Slot("metric", "pairwright.metrics.table:METRICS", "metric"),
+        Slot("cut", "pairwright.cuts:CUTS", "cut"),
+    ),
+    "score": (Slot("scorer", "pairwright.scorers.table:SCORERS", "scorer"),),
+    "pair": (Slot("rule", "pairwright.pairing:PAIRINGS", "pairing rule"),),
+    "relabel": (Slot("mode", "pairwright.relabel.table:MODES", "relabel mode"),),
+}
+"""Which plugs a verb hands settings on to."""
 
 
 def metric_settings(
     own: Mapping[str, Any], others: Mapping[str, Any], known: Mapping[str, Setting], title: str
 ) -> dict[str, Any]:
     """The settings of `select`'s metric and of its cut."""
-    from pairwright.cuts import CUTS
-    from pairwright.metrics.table import METRICS
-
-    named: list[Named] = [(METRICS, str(own["metric"]), "metric"), (CUTS, str(own["cut"]), "cut")]
-    return _of_plugs(named, others, known, title)
+    return _of_plugs("select", own, others, known, title)
 
 
 def scorer_settings(
     own: Mapping[str, Any], others: Mapping[str, Any], known: Mapping[str, Setting], title: str
 ) -> dict[str, Any]:
     """The settings of `score`'s scorer."""
-    from pairwright.scorers.table import SCORERS
-
-    return _of_plugs([(SCORERS, str(own["scorer"]), "scorer")], others, known, title)
+    return _of_plugs("score", own, others, known, title)
 
 
 def rule_settings(
     own: Mapping[str, Any], others: Mapping[str, Any], known: Mapping[str, Setting], title: str
 ) -> dict[str, Any]:
     """The settings of `pair`'s rule."""
-    from pairwright.pairing import PAIRINGS
-
-    return _of_plugs([(PAIRINGS, str(own["rule"]), "pairing rule")], others, known, title)
+    return _of_plugs("pair", own, others, known, title)
 
 
 def mode_settings(
     own: Mapping[str, Any], others: Mapping[str, Any], known: Mapping[str, Setting], title: str
 ) -> dict[str, Any]:
     """The settings of `relabel`'s mode."""
-    from pairwright.relabel.table import MODES
-
-    return _of_plugs([(MODES, str(own["mode"]), "relabel mode")], others, known, title)
+    return _of_plugs("relabel", own, others, known, title)
 
 
 def training_settings(
@@ -67,17 +77,37 @@ def training_settings(
     return dict(others)
 
 
-def _of_plugs(
-    named: Sequence[Named], others: Mapping[str, Any], known: Mapping[str, Setting], title: str
-) -> dict[str, Any]:
-    """What was given beyond the verb's own settings, converted by the plugs' types; what they need must be there."""
+def settings_of_plugs(verb: str, own: Mapping[str, Any]) -> dict[str, Setting]:
+    """The settings of the plugs that a verb's own settings name.
+
+    Args:
+        verb: a key of `SLOTS`; any other hands nothing on.
+        own: the verb's settings, those that name plugs among them.
+
+    Raises:
+        InputError: there is no such plug.
+    """
     theirs: dict[str, Setting] = {}
-    for table, name, kind in named:
-        plug = find(table, name, kind=kind)
+    for slot in SLOTS.get(verb, ()):
+        plug = find(_table(slot), str(own[slot.setting]), kind=slot.kind)
         settable = settings_of(plug)
         theirs |= {key: value for key, value in signature(plug).settings.items() if key in settable}
-    free = {key: value for key, value in theirs.items() if key not in known}
-    where = f"{title} with {' and '.join(name for _, name, _ in named)}"
+    return theirs
+
+
+def _table(slot: Slot) -> Mapping[str, Any]:
+    """The table of our own plugs for a slot."""
+    module, _, name = slot.table.partition(":")
+    table: Mapping[str, Any] = getattr(import_module(module), name)
+    return table
+
+
+def _of_plugs(
+    verb: str, own: Mapping[str, Any], others: Mapping[str, Any], known: Mapping[str, Setting], title: str
+) -> dict[str, Any]:
+    """What was given beyond the verb's own settings, converted by the plugs' types; what they need must be there."""
+    free = {key: value for key, value in settings_of_plugs(verb, own).items() if key not in known}
+    where = f"{title} with {' and '.join(str(own[slot.setting]) for slot in SLOTS[verb])}"
     for key in others:
         if key not in free:
             raise InputError(unknown(key, [*known, *free], title=where))

@@ -58,9 +58,21 @@ STEPS: dict[str, Verb] = {
     "audit": Verb(call="pairwright.audit:audit", gives="audit", reads=("tokenizer",)),
     "split": Verb(call="pairwright.split:split", gives="data"),
     "pair": Verb(call="pairwright.pairing:pair", gives="data", rest=plugs.rule_settings),
-    "score": Verb(call="pairwright.scorers:score", gives="data", reads=_MODELS, rest=plugs.scorer_settings, slow=True),
+    "score": Verb(
+        call="pairwright.scorers:score",
+        gives="data",
+        reads=(*_MODELS, "policy"),
+        rest=plugs.scorer_settings,
+        slow=True,
+    ),
     "logprobs": Verb(call="pairwright.logprobs:logprobs", gives="data", takes=("data",), reads=_MODELS, slow=True),
-    "select": Verb(call="pairwright.select:select", gives="data", takes=("data",), rest=plugs.metric_settings),
+    "select": Verb(
+        call="pairwright.select:select",
+        gives="data",
+        takes=("data",),
+        reads=_MODELS,
+        rest=plugs.metric_settings,
+    ),
     "relabel": Verb(
         call="pairwright.relabel:relabel",
         gives="data",

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from pairwright.report.charts import Chart, goal_chart, goal_rows, number_of, score_chart, table_of, training_charts
 from pairwright.report.collect import RunView, StepView, dicts, items
-from pairwright.report.shown import clean, duration, is_number, json_island, number, plain, share, shown
+from pairwright.report.shown import clean, duration, is_number, json_island, leaves, number, plain, share, shown
 
 if TYPE_CHECKING:
     from pairwright.audit import Audit
@@ -196,6 +196,7 @@ def _environment() -> jinja2.Environment:
         "number": number,
         "share": share,
         "duration": duration,
+        "leaves": leaves,
         "plain": plain,
         "safe_source": _source,
     }

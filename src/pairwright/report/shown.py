@@ -8,6 +8,7 @@ from being written.
 import json
 import math
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -52,6 +53,16 @@ def clean(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [clean(item) for item in value]
     return plain(value) if isinstance(value, str) else value
+
+
+def leaves(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested objects, each with its path: `overlap: share: explicit_gap: random`."""
+    for key, item in value.items():
+        name = f"{above}{key}"
+        if isinstance(item, Mapping):
+            yield from leaves(item, f"{name}: ")
+        else:
+            yield name, item
 
 
 def is_number(value: object) -> bool:
