@@ -89,6 +89,18 @@ def render(tokenizer: Any, prompt: Conversation, response: Conversation) -> Rend
             the rendered whole (then no token could be said to belong to the answer).
     """
     head = render_prompt(tokenizer, prompt)
+    return Rendered(head, render_completion(tokenizer, prompt, head, response))
+
+
+def render_completion(tokenizer: Any, prompt: Conversation, head: str, response: Conversation) -> str:
+    """What the chat template writes after a prompt that is rendered already; see `render`.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer with a chat template.
+        prompt: the conversation up to the answer.
+        head: what `render_prompt` gives for it.
+        response: the answer's messages.
+    """
     whole = _checked(tokenizer, [*prompt, *response], generate=False)
     if not whole.startswith(head):
         raise InputError(
@@ -96,7 +108,7 @@ def render(tokenizer: Any, prompt: Conversation, response: Conversation) -> Rend
             f"(prompt ends {head[-40:]!r}, the whole has {whole[max(0, len(head) - 40) : len(head)]!r} there); "
             "use a template whose generation prompt is what it also writes before an answer"
         )
-    return Rendered(head, whole[len(head) :])
+    return whole[len(head) :]
 
 
 def render_prompt(tokenizer: Any, prompt: Conversation) -> str:

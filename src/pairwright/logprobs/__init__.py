@@ -4,6 +4,6 @@ Nothing else in pairwright computes a log-probability. Importing this package lo
 """
 
 from pairwright.logprobs.columns import logprobs
-from pairwright.logprobs.tokenise import Limits, PromptTokens, Tokens, tokenise, tokenise_answer, tokenise_prompt
+from pairwright.logprobs.tokenise import Limits, PromptTokens, Texts, Tokens, tokenise, tokenise_many, tokenise_prompt
 
-__all__ = ["Limits", "PromptTokens", "Tokens", "logprobs", "tokenise", "tokenise_answer", "tokenise_prompt"]
+__all__ = ["Limits", "PromptTokens", "Texts", "Tokens", "logprobs", "tokenise", "tokenise_many", "tokenise_prompt"]

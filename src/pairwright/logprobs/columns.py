@@ -3,36 +3,22 @@
 The columns serve selection by implicit margin, training without a second model in memory, and before/after diagnosis.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import polars as pl
 from pydantic import Field
 
-from pairwright.chat import Conversation, supports_system
+from pairwright.chat import supports_system
 from pairwright.errors import InputError, need
 from pairwright.goals import GoalFormat
 from pairwright.logprobs.models import Dtype, name_of, open_config, open_tokenizer
 from pairwright.logprobs.stored import stored_logps
-from pairwright.logprobs.tokenise import Limits, PromptTokens, Tokens, tokenise_answer, tokenise_prompt
+from pairwright.logprobs.tokenise import Limits, Texts, Tokens, tokenise_many
 from pairwright.preferences import Preferences, Step
 
 SIDES = ("chosen", "rejected")
-
-
-class Texts(NamedTuple):
-    """One prompt (its goal in place) and the answers to it that are wanted.
-
-    Attributes:
-        prompt: the conversation; None where the table of prompts has none.
-        keep: the goal sentence that a cut must not touch; empty for none.
-        answers: the answers' messages; None where the table of answers has none.
-    """
-
-    prompt: Conversation | None
-    keep: str
-    answers: Sequence[Conversation | None]
 
 
 class Scored(NamedTuple):
@@ -141,17 +127,6 @@ def placement_for(form: GoalFormat | None, tokenizer: Any) -> Literal["system", 
     )
 
 
-def encode_all(rows: Iterator[Texts], tokenizer: Any, limits: Limits) -> Iterator[tuple[PromptTokens, list[Tokens]]]:
-    """The tokens of prompts and answers; a prompt that repeats in adjacent rows is tokenised once."""
-    last: tuple[Conversation | None, str] | None = None
-    head: PromptTokens | None = None
-    for row in rows:
-        if head is None or (row.prompt, row.keep) != last:
-            head = tokenise_prompt(tokenizer, row.prompt, limits=limits, keep=row.keep)
-            last = (row.prompt, row.keep)
-        yield head, [tokenise_answer(tokenizer, head, answer, limits=limits) for answer in row.answers]
-
-
 def _score(
     tokenizer: Any,
     rows: Iterator[Texts],
@@ -166,7 +141,7 @@ def _score(
     prompts: list[list[int]] = []
     owner: list[int] = []
     tokens: list[Tokens] = []
-    for head, group in encode_all(rows, tokenizer, limits):
+    for head, group in tokenise_many(tokenizer, rows, limits=limits):
         if not prompts or prompts[-1] is not head.ids:
             prompts.append(head.ids)
         tokens += group

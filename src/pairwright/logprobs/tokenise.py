@@ -15,11 +15,13 @@ The rules, in one place:
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from pairwright.chat import Conversation, Message, render, render_prompt, text_of
+from pairwright.chat import Conversation, Message, render_completion, render_prompt, text_of
 from pairwright.errors import InputError
+from pairwright.logprobs.encode import Encoder
 
 Truncate = Literal["drop", "completion_end"]
 Lost = Literal["missing_answer", "missing_prompt", "empty", "several_turns", "lost_to_truncation"]
@@ -28,6 +30,8 @@ DEFAULT_MAX_LENGTH = 1024
 """Tokens of prompt and answer where nothing is said and the model has room; TRL's default."""
 LEAST_TEXT = 8
 """Tokens of a user's message that a cut leaves at least; a prompt that is still too long is lost."""
+ROWS = 256
+"""Rows that are encoded at a time: enough to keep all cores busy, few enough to hold."""
 
 
 class Limits(NamedTuple):
@@ -99,6 +103,52 @@ class Tokens(NamedTuple):
     lost: Lost | None = None
 
 
+class Texts(NamedTuple):
+    """One prompt (its goal in place) and the answers to it that are wanted.
+
+    Attributes:
+        prompt: the conversation; None where the table of prompts has none.
+        keep: the goal sentence that a cut must not touch; empty for none.
+        answers: the answers' messages; None where the table of answers has none.
+    """
+
+    prompt: Conversation | None
+    keep: str
+    answers: Sequence[Conversation | None]
+
+
+def tokenise_many(
+    tokenizer: Any, rows: Iterable[Texts], *, limits: Limits, truncate: Truncate = "drop"
+) -> Iterator[tuple[PromptTokens, list[Tokens]]]:
+    """The tokens of prompts and their answers, row by row; see the rules at the head of this module.
+
+    Rows are read and encoded `ROWS` at a time. A prompt that repeats in them is rendered and encoded once, and so is an
+    answer that stands after several prompts, wherever a special token ends the prompt; the rows then share the lists.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer with a chat template and an EOS token.
+        rows: prompts with the answers that are wanted.
+        limits: lengths in tokens.
+        truncate: what happens to an answer that is too long: `drop` (lost, counted) or `completion_end` (its end is
+            cut off, EOS with it).
+
+    Yields:
+        For each row its prompt and its answers, in their order.
+
+    Raises:
+        InputError: the template refuses a conversation, or the tokenizer has no EOS token.
+    """
+    encoder = Encoder(tokenizer)
+    known: dict[_Key, _Head] = {}
+    waiting = iter(rows)
+    while chunk := list(islice(waiting, ROWS)):
+        known = _heads(tokenizer, encoder, chunk, limits, known)
+        heads = [known[_key(row)] for row in chunk]
+        answers = iter(_answers(tokenizer, encoder, heads, chunk, limits, truncate))
+        for head, row in zip(heads, chunk, strict=True):
+            yield head.tokens, list(islice(answers, len(row.answers)))
+
+
 def tokenise(
     tokenizer: Any,
     prompt: Conversation | None,
@@ -108,22 +158,14 @@ def tokenise(
     keep: str = "",
     truncate: Truncate = "drop",
 ) -> Tokens:
-    """The tokens of a prompt and an answer; see the rules at the head of this module.
+    """The tokens of one prompt and one answer; see `tokenise_many`, which is faster for several."""
+    row = Texts(prompt, keep, [response])
+    return next(tokenise_many(tokenizer, [row], limits=limits, truncate=truncate))[1][0]
 
-    Args:
-        tokenizer: a Hugging Face tokenizer with a chat template and an EOS token.
-        prompt: the conversation up to the answer, its goal in place; None where there is none.
-        response: the answer's message in a list; None where there is none.
-        limits: lengths in tokens.
-        keep: the goal sentence, where a user's message begins with one; never cut.
-        truncate: what happens to an answer that is too long: `drop` (lost, counted) or `completion_end` (its end is
-            cut off, EOS with it).
 
-    Raises:
-        InputError: the template refuses the conversation, or the tokenizer has no EOS token.
-    """
-    head = tokenise_prompt(tokenizer, prompt, limits=limits, keep=keep)
-    return tokenise_answer(tokenizer, head, response, limits=limits, truncate=truncate)
+def tokenise_prompt(tokenizer: Any, prompt: Conversation | None, *, limits: Limits, keep: str = "") -> PromptTokens:
+    """The tokens of a prompt alone, cut to `limits.max_prompt_length` in the user's text; see `tokenise_many`."""
+    return next(tokenise_many(tokenizer, [Texts(prompt, keep, [])], limits=limits))[0]
 
 
 def is_absent(conversation: Conversation | None) -> bool:
@@ -133,12 +175,73 @@ def is_absent(conversation: Conversation | None) -> bool:
     return any(message is None or message["role"] is None or message["content"] is None for message in conversation)
 
 
-def tokenise_prompt(tokenizer: Any, prompt: Conversation | None, *, limits: Limits, keep: str = "") -> PromptTokens:
-    """The tokens of a prompt alone, cut to `limits.max_prompt_length` in the user's text; see `tokenise`."""
-    if prompt is None or is_absent(prompt):
-        return PromptTokens([], [], lost="missing_prompt")
-    messages: list[Message] = [{"role": m["role"], "content": m["content"]} for m in prompt]
-    ids = encode(tokenizer, render_prompt(tokenizer, messages))
+_Key = tuple[str, tuple[tuple[str, str], ...] | None]
+
+
+class _Head(NamedTuple):
+    """A prompt as it is rendered and encoded, and where its last border stands (`Encoder.tail`)."""
+
+    tokens: PromptTokens
+    text: str = ""
+    at: int = 0
+    left: int = 0
+
+
+def _key(row: Texts) -> _Key:
+    """What decides a prompt's tokens."""
+    if row.prompt is None or is_absent(row.prompt):
+        return "", None
+    return row.keep, tuple((message["role"], message["content"]) for message in row.prompt)
+
+
+def _heads(
+    tokenizer: Any, encoder: Encoder, chunk: Sequence[Texts], limits: Limits, known: Mapping[_Key, _Head]
+) -> dict[_Key, _Head]:
+    """Every prompt of a chunk, taken from those of the chunk before where it stood there already."""
+    found: dict[_Key, _Head] = {}
+    fresh: dict[_Key, tuple[list[Message], str]] = {}
+    for key in map(_key, chunk):
+        if key[1] is None:
+            found[key] = _Head(PromptTokens([], [], lost="missing_prompt"))
+        elif key in known:
+            found[key] = known[key]
+        elif key not in fresh:
+            messages: list[Message] = [{"role": role, "content": content} for role, content in key[1]]
+            fresh[key] = messages, render_prompt(tokenizer, messages)
+    cuts = [_cutting(tokenizer, *rendered, limits, keep=key[0]) for key, rendered in fresh.items()]
+    for key, (tokens, text) in zip(fresh, _together(encoder, cuts), strict=True):
+        found[key] = _Head(tokens, text, *encoder.tail(text, tokens.ids))
+    return found
+
+
+_Cutting = Generator[str, list[int], tuple[PromptTokens, str]]
+
+
+def _together(encoder: Encoder, cuts: Sequence[_Cutting]) -> list[tuple[PromptTokens, str]]:
+    """The results of several cuts, whose texts are encoded in one call as long as there are any."""
+    done: dict[int, tuple[PromptTokens, str]] = {}
+    asked = {i: next(cut) for i, cut in enumerate(cuts)}
+    while asked:
+        answers = zip(list(asked), encoder.many(list(asked.values())), strict=True)
+        asked = {}
+        for i, ids in answers:
+            try:
+                asked[i] = cuts[i].send(ids)
+            except StopIteration as end:
+                done[i] = end.value
+    return [done[i] for i in range(len(cuts))]
+
+
+def _cutting(tokenizer: Any, messages: list[Message], text: str, limits: Limits, *, keep: str) -> _Cutting:
+    """Cut a prompt until it fits, the longest user's message first.
+
+    Yields:
+        A text whose tokens it wants to be sent.
+
+    Returns:
+        The prompt, and its text.
+    """
+    ids = yield text
     before, excess = len(ids), len(ids) - limits.max_prompt_length
     users = [i for i, message in enumerate(messages) if message["role"] == "user"]
     for at in sorted(users, key=lambda i: -len(messages[i]["content"])):
@@ -146,55 +249,80 @@ def tokenise_prompt(tokenizer: Any, prompt: Conversation | None, *, limits: Limi
             break
         content = messages[at]["content"]
         goal = keep if keep and content.startswith(keep) else ""
-        text = content[len(goal) :]
-        spans = _spans(tokenizer, text)
+        own = content[len(goal) :]
+        spans = _spans(tokenizer, own)
         left = len(spans)
         while excess > 0 and left > LEAST_TEXT:
             left = max(LEAST_TEXT, left - excess)
-            messages[at] = {"role": "user", "content": goal + _without_middle(text, spans, left)}
-            ids = encode(tokenizer, render_prompt(tokenizer, messages))
+            messages[at] = {"role": "user", "content": goal + _without_middle(own, spans, left)}
+            text = render_prompt(tokenizer, messages)
+            ids = yield text
             excess = len(ids) - limits.max_prompt_length
-    return PromptTokens(messages, ids, before - len(ids), "lost_to_truncation" if excess > 0 else None)
+    return PromptTokens(messages, ids, before - len(ids), "lost_to_truncation" if excess > 0 else None), text
 
 
-def tokenise_answer(
+def _answers(
     tokenizer: Any,
-    prompt: PromptTokens,
-    response: Conversation | None,
-    *,
+    encoder: Encoder,
+    heads: Sequence[_Head],
+    chunk: Sequence[Texts],
     limits: Limits,
-    truncate: Truncate = "drop",
-) -> Tokens:
-    """The tokens of one answer after a prompt's; see `tokenise`."""
+    truncate: Truncate,
+) -> list[Tokens]:
+    """The answers of all rows of a chunk, one after the other."""
+    asked = [(head, answer) for head, row in zip(heads, chunk, strict=True) for answer in row.answers]
+    lost = [_lost_before(head.tokens, answer) for head, answer in asked]
+    texts = [
+        None if why else render_completion(tokenizer, head.tokens.messages, head.text, answer or [])
+        for (head, answer), why in zip(asked, lost, strict=True)
+    ]
+    # What follows the prompt's last border is all that has to be read again to see how the answer joins on.
+    tails = iter(
+        encoder.many(
+            [head.text[head.at :] + text for (head, _), text in zip(asked, texts, strict=True) if text is not None]
+        )
+    )
+    joined: list[list[int] | None] = []
+    for (head, _), text in zip(asked, texts, strict=True):
+        ids = [] if text is None else next(tails)
+        start = len(head.tokens.ids) - head.left
+        joined.append(ids[head.left :] if ids[: head.left] == head.tokens.ids[start:] else None)
+    apart = [text for text, ids in zip(texts, joined, strict=True) if text is not None and ids is None]
+    alone = iter(encoder.many(apart))
+    found = []
+    for (head, _), why, rest in zip(asked, lost, joined, strict=True):
+        if why:
+            found.append(Tokens([] if why == "missing_prompt" else head.tokens.ids, [], head.tokens.cut, lost=why))
+        else:
+            completion = next(alone) if rest is None else rest
+            found.append(_finished(tokenizer, head.tokens, completion, rest is None, limits, truncate))
+    return found
+
+
+def _lost_before(prompt: PromptTokens, response: Conversation | None) -> Lost | None:
+    """Why an answer is lost, as far as its text and its prompt say."""
     if response is None or is_absent(response):
-        return Tokens(prompt.ids, [], prompt.cut, lost="missing_answer")
+        return "missing_answer"
     if prompt.lost == "missing_prompt":
-        return Tokens([], [], lost=prompt.lost)
+        return prompt.lost
     if not text_of(response).strip():
-        return Tokens(prompt.ids, [], prompt.cut, lost="empty")
-    if len(response) > 1:
-        return Tokens(prompt.ids, [], prompt.cut, lost="several_turns")
-    if prompt.lost:
-        return Tokens(prompt.ids, [], prompt.cut, lost=prompt.lost)
-    rendered = render(tokenizer, prompt.messages, response)
-    whole = encode(tokenizer, rendered.prompt + rendered.completion)
-    start = len(prompt.ids)
-    rejoined = whole[:start] != prompt.ids
-    completion = _ended(tokenizer, encode(tokenizer, rendered.completion) if rejoined else whole[start:])
+        return "empty"
+    return "several_turns" if len(response) > 1 else prompt.lost
+
+
+def _finished(
+    tokenizer: Any, prompt: PromptTokens, ids: list[int], rejoined: bool, limits: Limits, truncate: Truncate
+) -> Tokens:
+    """An answer with its end, or lost to the limits."""
+    completion = _ended(tokenizer, ids)
     if completion == [tokenizer.eos_token_id]:
         return Tokens(prompt.ids, completion, prompt.cut, rejoined, "empty")
-    room = limits.max_length - start
+    room = limits.max_length - len(prompt.ids)
     if len(completion) > room:
         if truncate == "drop":
             return Tokens(prompt.ids, completion, prompt.cut, rejoined, "lost_to_truncation")
         completion = completion[:room]
     return Tokens(prompt.ids, completion, prompt.cut, rejoined)
-
-
-def encode(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a rendered text: exactly what it says, no special token added."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
 
 
 def _ended(tokenizer: Any, ids: list[int]) -> list[int]:
@@ -210,7 +338,8 @@ def _ended(tokenizer: Any, ids: list[int]) -> list[int]:
     if eos not in ids:
         return [*ids, eos]
     last = len(ids) - 1 - ids[::-1].index(eos)
-    if tokenizer.decode(ids[last + 1 :]).strip():
+    rest = ids[last + 1 :]
+    if rest and tokenizer.decode(rest).strip():
         return [*ids, eos]
     while last > 0 and ids[last - 1] == eos:
         last -= 1

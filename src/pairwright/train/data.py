@@ -2,25 +2,25 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from pairwright.chat import Conversation, text_of
+from pairwright.chat import text_of
 from pairwright.errors import InputError
-from pairwright.logprobs.columns import Texts, pair_texts
+from pairwright.logprobs.columns import pair_texts
 from pairwright.logprobs.progress import Ticker
 from pairwright.logprobs.tokenise import (
     Limits,
     PromptTokens,
+    Texts,
     Tokens,
     Truncate,
     is_absent,
-    tokenise_answer,
-    tokenise_prompt,
+    tokenise_many,
 )
 from pairwright.preferences import Preferences
 
@@ -39,6 +39,9 @@ REASONS = (
 )
 """Why an example is dropped. Each counts once, under the first of this order that holds."""
 
+PARTS = 8
+"""Parts of the examples whose mean reference log-probability is recorded."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
@@ -50,7 +53,8 @@ class Example:
         weight: how much it counts in the loss.
         goal: the score asked for, NaN for none (or where a goal has several parts).
         scores: external score of each answer, or None where the loss needs none.
-        refs: reference log-probability of each answer in nats, or None where there are no columns.
+        refs: reference log-probability of each answer in nats, or None where none is known beforehand.
+        filler: whether it stands for no example, and is there only so that processes have equally many.
     """
 
     prompt: np.ndarray
@@ -59,6 +63,7 @@ class Example:
     goal: float = math.nan
     scores: tuple[float, ...] | None = None
     refs: tuple[float, ...] | None = None
+    filler: bool = False
 
 
 class Examples(NamedTuple):
@@ -75,14 +80,24 @@ class Examples(NamedTuple):
     notes: tuple[str, ...]
 
     def digest(self) -> str:
-        """SHA-256 of all that training sees, in hex."""
+        """SHA-256 of all that training sees but for the reference's numbers, whose last bits are chance; in hex."""
         total = hashlib.sha256()
         for row in self.rows:
             for ids in (row.prompt, *row.answers):
                 total.update(len(ids).to_bytes(4, "little"))
                 total.update(ids.tobytes())
-            total.update(repr((row.weight, row.goal, row.scores, row.refs)).encode())
+            total.update(repr((row.weight, row.goal, row.scores)).encode())
         return total.hexdigest()
+
+    def reference_means(self) -> list[float]:
+        """Means of the reference's numbers over each of `PARTS` parts of the examples, nats; empty without columns.
+
+        Two references differ in them by much more than one reference does between machines, so they tell what a
+        digest must not: whether the numbers are the same but for their last bits.
+        """
+        known = [sum(row.refs) / len(row.refs) for row in self.rows if row.refs is not None]
+        parts = np.array_split(np.asarray(known), min(PARTS, len(known))) if known else []
+        return [float(part.mean()) for part in parts]
 
 
 def has_reference_columns(prefs: Preferences, name: str) -> bool:
@@ -122,15 +137,22 @@ def pair_examples(
     columns_limit = _columns_limit(part, reference)
     rows: list[Example] = []
     dropped: dict[str, int] = {}
+    early: list[str | None] = []
     facts = _Facts()
     ticker = Ticker("tokenise", numbers.height, "pairs")
-    for row, texts in zip(numbers.iter_rows(named=True), pair_texts(part, tokenizer), strict=True):
+
+    def wanted() -> Iterator[Texts]:
+        """The texts of each pair, none of one that is dropped without a look at its tokens."""
+        for row, texts in zip(numbers.iter_rows(named=True), pair_texts(part, tokenizer), strict=True):
+            early.append(_early_reason(row, texts, scores=scores))
+            yield Texts(None, "", []) if early[-1] else texts
+
+    tokens = tokenise_many(tokenizer, wanted(), limits=limits, truncate=truncate)
+    for at, (row, (head, pair)) in enumerate(zip(numbers.iter_rows(named=True), tokens, strict=True)):
         ticker.add(1)
-        reason = _early_reason(row, texts, scores=scores)
+        reason = early[at]
         if reason is None:
-            head = facts.prompt(tokenizer, texts, limits)
-            pair = [tokenise_answer(tokenizer, head, a, limits=limits, truncate=truncate) for a in texts.answers]
-            facts.see(pair)
+            facts.see(head, pair)
             reason = _late_reason(row, pair, reference=reference)
         if reason is not None:
             dropped[reason] = dropped.get(reason, 0) + 1
@@ -162,38 +184,34 @@ def answer_examples(
     rows: list[Example] = []
     dropped: dict[str, int] = {}
     facts = _Facts()
-    for batch in frame.collect_batches(chunk_size=10_000, maintain_order=True):
-        for prompt, response in batch.select("prompt", "response").iter_rows():
-            texts = Texts(prompt, "", [response])
-            head = facts.prompt(tokenizer, texts, limits)
-            tokens = tokenise_answer(tokenizer, head, response, limits=limits, truncate=truncate)
-            facts.see([tokens])
-            if tokens.lost:
-                reason = "empty_response" if tokens.lost == "empty" else tokens.lost
-                dropped[reason] = dropped.get(reason, 0) + 1
-                continue
-            rows.append(Example(_ids(tokens.prompt_ids), (_ids(tokens.completion_ids),)))
+    texts = (
+        Texts(prompt, "", [response])
+        for batch in frame.collect_batches(chunk_size=10_000, maintain_order=True)
+        for prompt, response in batch.select("prompt", "response").iter_rows()
+    )
+    for head, (tokens,) in tokenise_many(tokenizer, texts, limits=limits, truncate=truncate):
+        facts.see(head, [tokens])
+        if tokens.lost:
+            reason = "empty_response" if tokens.lost == "empty" else tokens.lost
+            dropped[reason] = dropped.get(reason, 0) + 1
+            continue
+        rows.append(Example(_ids(tokens.prompt_ids), (_ids(tokens.completion_ids),)))
     _some(rows, dropped, f"answers of split {split!r}")
     return Examples(rows, _in_order(dropped), facts.notes())
 
 
 class _Facts:
-    """What is worth a note, and the last prompt's tokens, so that a prompt of several rows is tokenised once."""
+    """What is worth a note. Rows of one prompt that follow each other count it once."""
 
     def __init__(self) -> None:
-        self._last: tuple[Conversation | None, str] | None = None
-        self._head: PromptTokens | None = None
+        self._last: PromptTokens | None = None
         self._cut = self._rejoined = self._prompts = self._answers = 0
 
-    def prompt(self, tokenizer: Any, texts: Texts, limits: Limits) -> PromptTokens:
-        if self._head is None or (texts.prompt, texts.keep) != self._last:
-            self._head = tokenise_prompt(tokenizer, texts.prompt, limits=limits, keep=texts.keep)
-            self._last = (texts.prompt, texts.keep)
+    def see(self, head: PromptTokens, tokens: Sequence[Tokens]) -> None:
+        if head != self._last:
+            self._last = head
             self._prompts += 1
-            self._cut += self._head.cut > 0
-        return self._head
-
-    def see(self, tokens: Sequence[Tokens]) -> None:
+            self._cut += head.cut > 0
         self._answers += len(tokens)
         self._rejoined += sum(each.rejoined for each in tokens)
 
