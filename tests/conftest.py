@@ -39,6 +39,12 @@ def shared() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(autouse=True)
+def _store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of log-probabilities for each test, empty; nobody's own is read or written."""
+    monkeypatch.setenv("PAIRWRIGHT_CACHE", str(tmp_path_factory.mktemp("store")))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):
         import torch

@@ -1,9 +1,15 @@
-"""Log-probabilities of many answers under a model that is named, each computed once."""
+"""Log-probabilities of many answers under a model that is named, each computed once.
 
+What the store knows is not computed again; what is computed is stored batch by batch. Under `accelerate launch` each
+process computes every n-th batch, and all get all values.
+"""
+
+import hashlib
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +17,43 @@ from numpy.typing import NDArray
 from pairwright.errors import PairwrightError
 from pairwright.logprobs.models import Dtype, device_for_models, open_model
 from pairwright.logprobs.progress import Ticker
+from pairwright.logprobs.ranks import Ranks, ranks
+from pairwright.logprobs.segments import Keys, Writer
+from pairwright.logprobs.store import Shelf, answer_keys
 from pairwright.logprobs.trees import batches
 
 if TYPE_CHECKING:
     from pairwright.logprobs.core import Ids
+
+
+class Found(NamedTuple):
+    """Log-probabilities, and where they came from.
+
+    Attributes:
+        logp: [N] nats, none missing.
+        computed: how many different answers were computed.
+        known: how many different answers the store had.
+    """
+
+    logp: NDArray[np.float64]
+    computed: int
+    known: int
+
+
+class Work(NamedTuple):
+    """Different answers to different prompts, in the order of their keys.
+
+    Attributes:
+        prompts: [P] token ids.
+        answers: [U] token ids.
+        owner: which prompt each answer belongs to, [U].
+        keys: of the answers, [U, 2].
+    """
+
+    prompts: "list[Ids]"
+    answers: "list[Ids]"
+    owner: list[int]
+    keys: Keys
 
 
 def stored_logps(
@@ -26,47 +65,148 @@ def stored_logps(
     dtype: Dtype = "float32",
     batch_tokens: int = 8192,
     label: str = "logprobs",
+    store: bool = True,
 ) -> NDArray[np.float64]:
-    """The log-probability of each answer, summed over its tokens, in nats.
+    """The log-probability of each answer, summed over its tokens, in nats: what the store knows, else computed.
+
+    Under several processes (`accelerate launch`, torchrun) all must call it, with the same work.
 
     Args:
         prompts: token ids of the prompts, [P], at least one token each.
         answers: token ids of the completions, [N], at least one token each.
         owner: `answers[i]` continues `prompts[owner[i]]`, [N].
-        model: a `save_pretrained` directory, a hub name, or the directory of a PEFT adapter.
+        model: a `save_pretrained` directory, a hub name, or the directory of a PEFT adapter. It is opened only when
+            something has to be computed.
         dtype: precision of the model's weights; sums are float32 in any case.
         batch_tokens: tokens of a batch, at most; each prompt counts once.
         label: what the progress line and the errors call it.
+        store: whether to use the store; without it everything is computed and nothing kept.
 
     Returns:
         [N] nats, none missing.
 
     Raises:
         InputError: there is no such model.
-        PairwrightError: a log-probability is not finite.
+        PairwrightError: a log-probability is not finite, or another process of the job stopped.
     """
+    return find_logps(
+        prompts, answers, owner, model=model, dtype=dtype, batch_tokens=batch_tokens, label=label, store=store
+    ).logp
+
+
+def find_logps(
+    prompts: "Sequence[Ids]",
+    answers: "Sequence[Ids]",
+    owner: Sequence[int],
+    *,
+    model: str | Path,
+    dtype: Dtype = "float32",
+    batch_tokens: int = 8192,
+    label: str = "logprobs",
+    store: bool = True,
+) -> Found:
+    """`stored_logps`, and how many of the answers were computed for it."""
+    if not len(answers):
+        return Found(np.empty(0), 0, 0)
+    work, inverse = _different(prompts, answers, owner)
+    shelf = Shelf(model, dtype) if store else None
+    with ranks() as job:
+        said = hashlib.sha256(work.keys.tobytes() + f"{batch_tokens} {shelf and shelf.folder.name}".encode()).digest()
+        if not job.same(said):
+            raise PairwrightError(f"{label}: the processes of this job were not given the same data, settings or model")
+        values, computed = _share(work, job, shelf, model=model, dtype=dtype, batch_tokens=batch_tokens, label=label)
+    broken = computed & ~np.isfinite(values)
+    if broken.any():
+        first = int(np.flatnonzero(broken[inverse])[0])
+        raise PairwrightError(
+            f"{label} is not finite for {int(broken[inverse].sum()):,} answers (the first: {first}); try float32"
+        )
+    if missing := int(np.isnan(values).sum()):
+        raise PairwrightError(f"{label}: {missing:,} answers were left without a log-probability; run it again")
+    if shelf is not None and job.rank == 0 and computed.any():
+        shelf.tidy()
+    return Found(values[inverse], int(computed.sum()), int((~computed).sum()))
+
+
+def _share(
+    work: Work, job: Ranks, shelf: Shelf | None, *, model: str | Path, dtype: Dtype, batch_tokens: int, label: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The values of all different answers, [U], and which of them were computed for it; this process does its share."""
+    texts = [len(each) for each in work.answers]
+    groups = list(
+        batches([len(each) for each in work.prompts], texts, work.owner, order=range(len(texts)), budget=batch_tokens)
+    )
+    mine = groups[job.rank :: job.size]
+    values = np.full(len(texts), math.nan) if shelf is None else shelf.known(work.keys)
+    unknown = np.isnan(values)
+    todo = [left for group in mine if (left := [i for i in group if unknown[i]])]
+    if todo:
+        writer = None if shelf is None else shelf.writer()
+        _compute(work, todo, values, writer, model=model, dtype=dtype, label=label, quiet=job.rank > 0)
+    if job.size > 1:
+        # Each answer's value comes from the one process whose batch it is in, so nothing is ever added to it.
+        own = np.zeros(len(texts), np.bool_)
+        own[[i for group in mine for i in group]] = True
+        values = job.added(np.where(own, values, 0.0))
+        unknown = job.added((own & unknown).astype(np.int32)).astype(np.bool_)
+    return values, unknown
+
+
+def _compute(
+    work: Work,
+    groups: list[list[int]],
+    values: NDArray[np.float64],
+    writer: Writer | None,
+    *,
+    model: str | Path,
+    dtype: Dtype,
+    label: str,
+    quiet: bool,
+) -> None:
+    """Fill `values` for groups of answers, storing each group before the next is begun."""
     import torch
 
     from pairwright.logprobs.core import Batch, answer_logps
 
-    values = np.full(len(answers), math.nan)
-    if not len(answers):
-        return values
-    heads, texts = [len(each) for each in prompts], [len(each) for each in answers]
-    groups = list(batches(heads, texts, owner, order=range(len(answers)), budget=batch_tokens))
     network: Any = open_model(model, dtype=dtype).to(device_for_models())
     device = next(network.parameters()).device
-    ticker = Ticker(label, sum(texts), "tokens")
-    with torch.inference_mode():
-        for group in groups:
-            asked = list(dict.fromkeys(owner[i] for i in group))
+    size = [sum(len(work.answers[i]) for i in group) for group in groups]
+    ticker = None if quiet else Ticker(label, sum(size), "tokens")
+    with torch.inference_mode(), writer or nullcontext() as out:
+        for group, tokens in zip(groups, size, strict=True):
+            asked = list(dict.fromkeys(work.owner[i] for i in group))
             place = {prompt: at for at, prompt in enumerate(asked)}
-            batch = Batch.of([prompts[p] for p in asked], [answers[i] for i in group], [place[owner[i]] for i in group])
-            values[group] = answer_logps(network, batch.to(device)).logp.double().cpu().numpy()
-            ticker.add(sum(texts[i] for i in group))
-    broken = np.flatnonzero(~np.isfinite(values))
-    if len(broken):
-        raise PairwrightError(
-            f"{label} is not finite for {len(broken):,} answers (the first: {broken[0]}); try float32"
-        )
-    return values
+            batch = Batch.of(
+                [work.prompts[p] for p in asked],
+                [work.answers[i] for i in group],
+                [place[work.owner[i]] for i in group],
+            )
+            found = answer_logps(network, batch.to(device)).logp.double().cpu().numpy()
+            values[group] = found
+            if out is not None:
+                sound = np.isfinite(found)
+                out.put(work.keys[group][sound], found[sound])
+            if ticker is not None:
+                ticker.add(tokens)
+
+
+def _different(
+    prompts: "Sequence[Ids]", answers: "Sequence[Ids]", owner: Sequence[int]
+) -> tuple[Work, NDArray[np.int64]]:
+    """Each answer once, in the order of its key, so that the work is the same in whatever order it was given.
+
+    Returns:
+        The work, and where each of the N answers is in it, [N].
+    """
+    keys = answer_keys(prompts, answers, owner)
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    first = np.ones(len(order), np.bool_)
+    first[1:] = (keys[order][1:] != keys[order][:-1]).any(axis=1)
+    inverse = np.empty(len(order), np.int64)
+    inverse[order] = np.cumsum(first) - 1
+    kept = order[first]
+    # Prompts of equal tokens become one, or the answers to it would not share it.
+    named: dict[bytes, int] = {}
+    one = [named.setdefault(np.asarray(ids, np.int32).tobytes(), i) for i, ids in enumerate(prompts)]
+    work = Work(list(prompts), [answers[i] for i in kept], [one[owner[i]] for i in kept], keys[kept])
+    return work, inverse

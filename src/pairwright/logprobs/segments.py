@@ -1,0 +1,230 @@
+"""Files of numbers under keys, that many processes write at once and that may be cut off anywhere.
+
+A folder holds segments. A writer has one of its own, `<id>.open`, and appends frames to it: one frame for each batch,
+so that a batch is stored when `put` returns, and a process that is killed then loses nothing of it. At its end it is
+renamed to `<id>.seg`. Nobody else ever changes a segment, and there are no locks: what two writers store twice is
+merely there twice.
+
+    frame    magic (4 bytes)  n (u32)  bytes of the payload (u64)  BLAKE2b-128 of all of that and of the payload
+    payload  n keys of 16 bytes, n values (float64), little-endian
+
+A reader takes whole frames whose digest is right. The end of a segment that is still open may be half a frame, and is
+left alone; anything else that is wrong is said in a sentence, and what follows it in that segment is not read.
+"""
+
+import hashlib
+import os
+import struct
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Keys = NDArray[np.uint64]
+"""[n, 2]: keys of 16 bytes as two numbers each."""
+
+_MAGIC = b"pwl1"
+_HEAD = struct.Struct("<4sIQ16s")
+_RECORD = 24
+_MANY = 32
+"""Small segments that a folder holds before they become one."""
+_SMALL = 64 << 20
+"""Bytes of a segment that is left as it is."""
+_STALE = 24 * 3600.0
+"""Seconds after which an open segment that did not grow belongs to nobody any more."""
+_PAUSE = 3600.0
+"""Seconds after which a writer that had nothing to write begins a new segment; far less than `_STALE`."""
+_TRIES = 10
+
+
+class Records(NamedTuple):
+    """Keys [n, 2] and their values [n]; a key may be there more than once."""
+
+    keys: Keys
+    values: NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, parts: "list[Records]") -> "Records":
+        """Several as one."""
+        keys = [part.keys for part in parts] or [np.empty((0, 2), np.uint64)]
+        return cls(np.concatenate(keys), np.concatenate([np.empty(0), *(part.values for part in parts)]))
+
+
+def frame(keys: Keys, values: NDArray[np.float64]) -> bytes:
+    """One frame: a header and the records."""
+    payload = keys.astype("<u8", order="C").tobytes() + values.astype("<f8").tobytes()
+    return _HEAD.pack(_MAGIC, len(values), len(payload), _check(len(values), payload)) + payload
+
+
+def frames(data: bytes | memoryview, *, growing: bool) -> Iterator[Records | str]:
+    """The records of each whole frame; at damage a few words about it, and nothing after it.
+
+    Args:
+        data: the bytes of a segment.
+        growing: its end may be half a frame.
+    """
+    view, at = memoryview(data), 0
+    while at < len(view):
+        rest = len(view) - at
+        magic, count, size, check = _HEAD.unpack_from(view, at) if rest >= _HEAD.size else (b"", 0, 0, b"")
+        if rest >= _HEAD.size and (magic != _MAGIC or size != count * _RECORD):
+            yield f"byte {at:,} begins no frame"
+            return
+        if rest < _HEAD.size + size or not magic:
+            if not growing:
+                yield f"it ends in half a frame, {rest:,} bytes"
+            return
+        payload = view[at + _HEAD.size : at + _HEAD.size + size]
+        if _check(count, payload) != check:
+            yield f"the frame at byte {at:,} is not what was written"
+            return
+        keys = np.frombuffer(payload, "<u8", 2 * count).reshape(count, 2)
+        yield Records(keys, np.frombuffer(payload, "<f8", count, offset=16 * count))
+        at += _HEAD.size + size
+
+
+def read(folder: Path) -> Records:
+    """All records of a folder's segments, also of those that are being written; none where there is no folder.
+
+    A segment that goes away meanwhile has been renamed or merged, so the folder is looked through again.
+    """
+    for _ in range(_TRIES):
+        parts: list[Records] = []
+        try:
+            for segment in _segments(folder):
+                parts += _whole(segment)
+        except FileNotFoundError:
+            continue
+        return Records.joined(parts)
+    return Records.joined(parts)
+
+
+class Writer:
+    """Appends to a segment of its own; a context manager. Where the store cannot be written, it says so once.
+
+    Args:
+        folder: where the segments are; made when first needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: int | None = None
+        self._path = folder
+        self._last = 0.0
+        self._able = True
+
+    def put(self, keys: Keys, values: NDArray[np.float64]) -> None:
+        """Store records; when this returns, they outlive the process."""
+        if not self._able or not len(values):
+            return
+        try:
+            if self._file is not None and time.time() - self._last > _PAUSE:
+                self.close()
+            file = self._open() if self._file is None else self._file
+            left = memoryview(frame(keys, values))
+            while left:
+                left = left[os.write(file, left) :]
+            self._last = time.time()
+        except OSError as error:
+            self._able = False
+            _say(f"the store {self._folder} cannot be written ({error.strerror}); going on without it")
+
+    def close(self) -> None:
+        """Give the segment its last name."""
+        if self._file is None:
+            return
+        os.close(self._file)
+        self._file = None
+        with suppress(OSError):
+            self._path.rename(self._path.with_suffix(".seg"))
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._path = self._folder / f"{uuid.uuid4().hex}.open"
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        return self._file
+
+
+def compact(folder: Path, *, many: int = _MANY) -> bool:
+    """Merge the small segments of a folder where there are many; True if that was done.
+
+    The merged segment is there, whole, before the others go; two processes that do this at once leave records twice and
+    lose none. A reader that looked through the folder at that very moment computes again at worst.
+
+    Args:
+        folder: where the segments are.
+        many: how many small ones are left alone.
+    """
+    try:
+        small = [path for path in _segments(folder) if _is_closed(path) and path.stat().st_size < _SMALL]
+        if len(small) <= many:
+            return False
+        found = unique(Records.joined([part for path in small for part in _whole(path)]))
+        merged = folder / f"{uuid.uuid4().hex}.seg"
+        beside = merged.with_suffix(".part")
+        with beside.open("wb") as file:
+            file.write(frame(*found))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(merged)
+        for path in small:
+            path.unlink(missing_ok=True)
+    except OSError:  # another process was faster, or the store cannot be written: nothing is lost
+        return False
+    return True
+
+
+def unique(records: Records) -> Records:
+    """Each key once, in the order of the keys."""
+    keys, values = records
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    keys, values = keys[order], values[order]
+    first = np.ones(len(keys), np.bool_)
+    first[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+    return Records(keys[first], values[first])
+
+
+def _segments(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix in (".seg", ".open"))
+
+
+def _is_closed(segment: Path) -> bool:
+    return segment.suffix == ".seg" or time.time() - segment.stat().st_mtime > _STALE
+
+
+def _whole(segment: Path) -> list[Records]:
+    """The sound records of a segment; damage is said."""
+    parts: list[Records] = []
+    for found in frames(segment.read_bytes(), growing=segment.suffix == ".open"):
+        if isinstance(found, str):
+            _say(f"the store's segment {segment} is damaged ({found}); what it held there is computed again")
+        else:
+            parts.append(found)
+    return parts
+
+
+def _check(count: int, payload: bytes | memoryview) -> bytes:
+    total = hashlib.blake2b(_MAGIC + struct.pack("<IQ", count, len(payload)), digest_size=16)
+    total.update(payload)
+    return total.digest()
+
+
+def _say(sentence: str) -> None:
+    print(f"pairwright: {sentence}", file=sys.stderr)

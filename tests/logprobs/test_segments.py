@@ -1,0 +1,152 @@
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pairwright.logprobs import segments
+from pairwright.logprobs.segments import Records, Writer, compact, frame, read
+
+
+def records(first: int, n: int) -> Records:
+    """Keys first..first+n-1 in the first word, and ten times that as values."""
+    at = np.arange(first, first + n)
+    return Records(np.stack([at, at + 7], axis=1).astype(np.uint64), at * 10.0)
+
+
+def as_dict(found: Records) -> dict[int, float]:
+    return dict(zip(found.keys[:, 0].tolist(), found.values.tolist(), strict=True))
+
+
+def written(folder: Path, *parts: Records) -> Path:
+    with Writer(folder) as writer:
+        for part in parts:
+            writer.put(*part)
+    (segment,) = folder.glob("*.seg")
+    return segment
+
+
+def test_what_is_put_is_read_while_the_segment_grows_and_after(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "logp")
+    assert not len(read(tmp_path / "logp").values)
+    writer.put(*records(0, 3))
+    assert as_dict(read(tmp_path / "logp")) == {0: 0.0, 1: 10.0, 2: 20.0}
+    writer.put(*records(3, 1))
+    assert len(read(tmp_path / "logp").values) == 4
+    writer.close()
+    assert as_dict(read(tmp_path / "logp")) == {0: 0.0, 1: 10.0, 2: 20.0, 3: 30.0}
+    assert [path.suffix for path in (tmp_path / "logp").iterdir()] == [".seg"]
+
+
+def test_a_frame_has_the_bytes_that_the_format_says() -> None:
+    import hashlib
+
+    keys = np.array([[1, 2]], np.uint64)
+    data = frame(keys, np.array([-1.5]))
+    payload = b"\1" + bytes(7) + b"\2" + bytes(7) + bytes.fromhex("000000000000f8bf")
+    start = b"pwl1" + bytes([1, 0, 0, 0]) + bytes([24, 0, 0, 0, 0, 0, 0, 0])
+    assert data == start + hashlib.blake2b(start + payload, digest_size=16).digest() + payload
+
+
+@pytest.mark.parametrize("cut", [1, 20, 40, 87])
+def test_half_a_frame_at_the_end_of_an_open_segment_is_left_alone(
+    cut: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = frame(*records(0, 2)) + frame(*records(2, 3))
+    (tmp_path / "a.open").write_bytes(data[:-cut])
+    assert as_dict(read(tmp_path)) == {0: 0.0, 1: 10.0}
+    assert capsys.readouterr().err == ""
+    (tmp_path / "a.open").rename(tmp_path / "a.seg")
+    assert as_dict(read(tmp_path)) == {0: 0.0, 1: 10.0}
+    assert "a.seg is damaged (it ends in half a frame" in capsys.readouterr().err
+
+
+def test_a_flipped_bit_anywhere_is_said_and_never_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = frame(*records(0, 1)) + frame(*records(1, 1)) + frame(*records(2, 1))
+    size = len(whole) // 3
+    for at in range(size, 2 * size):
+        spoiled = bytearray(whole)
+        spoiled[at] ^= 0x10
+        (tmp_path / "a.seg").write_bytes(spoiled)
+        assert as_dict(read(tmp_path)) == {0: 0.0}
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "is damaged" in said
+    (tmp_path / "b.seg").write_bytes(frame(*records(8, 1)))
+    assert as_dict(read(tmp_path)) == {0: 0.0, 8: 80.0}
+
+
+def test_threads_that_write_and_read_at_once_see_whole_records_only(tmp_path: Path) -> None:
+    failed: list[str] = []
+
+    def write(first: int) -> None:
+        for k in range(20):
+            with Writer(tmp_path) as writer:
+                writer.put(*records(first + k, 1))
+            compact(tmp_path, many=5)
+
+    def look() -> None:
+        for _ in range(30):
+            found = read(tmp_path)
+            if (
+                not (found.keys[:, 0] * 10 == found.values).all()
+                or not (found.keys[:, 1] == found.keys[:, 0] + 7).all()
+            ):
+                failed.append("half a record")
+
+    threads = [threading.Thread(target=write, args=(1000 * i,)) for i in range(4)] + [threading.Thread(target=look)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert as_dict(read(tmp_path)) == {1000 * i + k: 10.0 * (1000 * i + k) for i in range(4) for k in range(20)}
+
+
+def test_many_small_segments_become_one_and_nothing_is_lost(tmp_path: Path) -> None:
+    for i in range(6):
+        with Writer(tmp_path) as writer:
+            writer.put(*records(i, 2))  # each key but the ends is there twice
+    growing = Writer(tmp_path)
+    growing.put(*records(50, 1))
+    assert not compact(tmp_path, many=6)
+    assert compact(tmp_path, many=5)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".open", ".seg"]
+    assert sorted(read(tmp_path).keys[:, 0].tolist()) == [0, 1, 2, 3, 4, 5, 6, 50]
+    growing.put(*records(51, 1))
+    growing.close()
+    assert len(read(tmp_path).values) == 9
+
+
+def test_a_segment_that_a_killed_process_left_open_is_merged_a_day_later(tmp_path: Path) -> None:
+    (tmp_path / "a.open").write_bytes(frame(*records(0, 2)) + frame(*records(2, 3))[:-5])
+    written(tmp_path, records(9, 1))
+    assert not compact(tmp_path, many=1)
+    yesterday = time.time() - segments._STALE - 60
+    os.utime(tmp_path / "a.open", (yesterday, yesterday))
+    assert compact(tmp_path, many=1)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".seg"]
+    assert as_dict(read(tmp_path)) == {0: 0.0, 1: 10.0, 9: 90.0}
+
+
+def test_a_writer_that_slept_begins_a_new_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "_PAUSE", -1.0)
+    with Writer(tmp_path) as writer:
+        writer.put(*records(0, 1))
+        writer.put(*records(1, 1))
+    assert len(list(tmp_path.glob("*.seg"))) == 2
+    assert as_dict(read(tmp_path)) == {0: 0.0, 1: 10.0}
+
+
+def test_a_store_that_cannot_be_written_is_said_once_and_does_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with Writer(tmp_path / "file" / "logp") as writer:
+        writer.put(*records(0, 1))
+        writer.put(*records(1, 1))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "cannot be written (Not a directory); going on without it" in said
