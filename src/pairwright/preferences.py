@@ -28,6 +28,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pairwright.errors import InputError
+from pairwright.gather import fixed_width, gathered
 from pairwright.goals import GoalFormat, place
 from pairwright.runs import write_beside
 
@@ -294,6 +295,11 @@ class Preferences:
         view = self.pairs
         if joined:
             view = view.drop([f"{name}_{side}" for name in joined for side in ("chosen", "rejected")], strict=False)
+            schema = self.responses.collect_schema()
+            if all(fixed_width(schema[name]) for name in joined):
+                numbers = gathered(self.pairs, self.responses, joined)
+                if numbers is not None:
+                    return pl.concat([view, numbers], how="horizontal")
             for side in ("chosen", "rejected"):
                 names = [pl.col(name).alias(f"{name}_{side}") for name in joined]
                 answers = self.responses.select(pl.col("response_id").alias(f"{side}_id"), *names)

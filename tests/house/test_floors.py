@@ -39,6 +39,7 @@ FLOORS = {
     "plug": Floor(0, LIGHT),
     "chat": Floor(0, LIGHT),
     "goals": Floor(1, TABLES),
+    "gather": Floor(1, TABLES),
     "preferences": Floor(1, TABLES),
     "formats": Floor(1, TABLES),
     "runs": Floor(1, TABLES),

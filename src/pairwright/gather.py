@@ -1,0 +1,47 @@
+"""Numbers of answers beside pairs, fetched by row number.
+
+Answers are numbered from 0 in row order (docs/decisions/0003-running-number-ids.md), so a pair's `chosen_id` is the
+row of its answer, and fetching twenty million scores is a gather of a third of a second, where a join hashes them all
+and takes ten. Where the answers are numbered otherwise, only a join can tell.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+_SIDES = ("chosen", "rejected")
+
+
+def fixed_width(kind: pl.DataType) -> bool:
+    """Whether a column of this type is small enough to be held whole: numbers, booleans and times, but no texts."""
+    return kind.is_numeric() or kind.is_temporal() or kind == pl.Boolean
+
+
+def gathered(pairs: pl.LazyFrame, answers: pl.LazyFrame, columns: Sequence[str]) -> pl.LazyFrame | None:
+    """`<column>_chosen` and `<column>_rejected` for each pair, in the order of the pairs; for nothing else.
+
+    The ids of the pairs are read here and now, and the columns when they are asked for. An id that no answer has gives
+    null, as a left join does.
+
+    Args:
+        pairs: with `chosen_id` and `rejected_id`.
+        answers: with `response_id` and `columns`.
+        columns: of fixed width.
+
+    Returns:
+        None where the answers are not numbered 0, 1, 2, ... in row order.
+    """
+    number = pl.col("response_id")
+    numbered = answers.select(number).with_row_index("row")
+    running, total = (
+        numbered.select((number == pl.col("row")).all(ignore_nulls=False), pl.len()).collect(engine="streaming").row(0)
+    )
+    if not running:
+        return None
+    small = pl.UInt32 if total < 2**32 else pl.Int64
+    rows = {side: pl.col(f"{side}_id") for side in _SIDES}
+    known = {side: pl.when(row.is_between(0, total - 1)).then(row).cast(small) for side, row in rows.items()}
+    ids = pairs.select(**known).collect(engine="streaming")
+    return answers.select(
+        pl.col(name).gather(pl.lit(ids[side])).alias(f"{name}_{side}") for side in _SIDES for name in columns
+    )
