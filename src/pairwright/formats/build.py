@@ -2,8 +2,9 @@
 
 Records become Polars frames in batches, so that only one batch lives as Python objects. Answers are merged when prompt,
 text, model and every score agree, prompts when they are the same conversation; both over the whole source, by keys of
-16 bytes, and in file order. Past `bound` bytes the batches wait in parquet files of a temporary directory, which lives
-as long as the process: a frame taken out of the `Preferences` still scans it.
+16 bytes, and in file order: a batch is finished when it is full (`merge.Seen` knows what came before). Past `bound`
+bytes the batches go to parquet files of a temporary directory, which lives as long as the process: a frame taken out of
+the `Preferences` still scans it.
 """
 
 import atexit
@@ -11,10 +12,12 @@ import base64
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +26,15 @@ import orjson
 import polars as pl
 
 from pairwright.chat import Message
-from pairwright.formats.clean import Clean
+from pairwright.formats.clean import Clean, Turns
+from pairwright.formats.merge import Keys, Numbers, Seen
 from pairwright.formats.record import Record
 from pairwright.preferences import MESSAGES, PAIR_COLUMNS, PROMPT_COLUMNS, RESPONSE_COLUMNS
 
 BATCH = 10_000
 BOUND = 1 << 29
+TEXTS = 512
+"""Texts of rows read many at a time that wait as Python objects."""
 _SIDES = [f"{name}{side}" for name in ("", "score_", "model_", "response_") for side in ("chosen", "rejected")]
 _WORKING = [f"{name}_{side}" for name in ("_text", "chars", "goal", "printed") for side in ("chosen", "rejected")]
 
@@ -58,6 +64,7 @@ _TAKEN = frozenset(
     | {"chosen_row", "rejected_row", "_kept", "_reason"}
 )
 _UNNAMED = "source_"
+_ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xBF58476D1CE4E5B9)
 
 
 def _room() -> Path:
@@ -74,14 +81,6 @@ class Built(NamedTuple):
     responses: pl.LazyFrame
     pairs: pl.LazyFrame
     notes: tuple[str, ...]
-
-
-class _Frames(NamedTuple):
-    """One batch: prompts, responses and pairs, numbered over the whole source."""
-
-    prompts: pl.DataFrame
-    responses: pl.DataFrame
-    pairs: pl.DataFrame
 
 
 class _Table:
@@ -124,12 +123,13 @@ class _Table:
 
 
 class _Turns:
-    """Conversations, laid flat."""
+    """Conversations, laid flat; many texts go to a column at once, as Python holds a text dearly."""
 
     def __init__(self) -> None:
         self.roles: list[str] = []
         self.contents: list[str] = []
         self.sizes: list[int] = []
+        self.parts: list[pl.Series] = []
 
     def add(self, conversation: Sequence[Message]) -> None:
         for message in conversation:
@@ -137,23 +137,23 @@ class _Turns:
             self.contents.append(message["content"])
         self.sizes.append(len(conversation))
 
-    def extend(self, conversations: Sequence[Sequence[Message]]) -> None:
-        self.roles += [message["role"] for conversation in conversations for message in conversation]
-        self.contents += [message["content"] for conversation in conversations for message in conversation]
-        self.sizes += map(len, conversations)
+    def extend(self, turns: Turns) -> None:
+        self.roles += map(sys.intern, turns.roles)
+        self.contents += turns.contents
+        self.sizes += turns.sizes
+        if len(self.contents) >= TEXTS:
+            self._settle()
 
-    def series(self, name: str) -> pl.Series:
-        """The conversations as a list column."""
-        flat = pl.DataFrame(
-            {"role": self.roles, "content": self.contents}, schema={"role": pl.String, "content": pl.String}
-        )
-        turn = pl.struct("role", "content")
-        if len(self.roles) == len(self.sizes):
-            return flat.select(pl.concat_list(turn).alias(name)).to_series().cast(MESSAGES)
-        sizes = np.asarray(self.sizes, dtype=np.int64)
-        rows = pl.Series("row", np.repeat(np.arange(len(sizes)), sizes))
-        grouped = flat.with_columns(rows).group_by("row", maintain_order=True).agg(turn.alias(name))
-        return grouped.get_column(name).cast(MESSAGES)
+    def _settle(self) -> None:
+        self.parts.append(pl.Series("content", self.contents, dtype=pl.String))
+        self.contents = []
+
+    def flat(self) -> tuple[pl.DataFrame, Numbers]:
+        """All messages, and how many of them each conversation has."""
+        self._settle()
+        roles = pl.Series("role", self.roles, dtype=pl.String)
+        flat = pl.DataFrame([roles, pl.concat(self.parts, rechunk=True)])
+        return flat, np.asarray(self.sizes, dtype=np.int64)
 
 
 class Builder:
@@ -168,20 +168,21 @@ class Builder:
         self.notes: Counter[str] = Counter()
         self.records = 0
         self._bound, self._size = bound, batch
-        self._chunks: list[_Frames | tuple[Path, Path, Path]] = []
+        self._chunks: list[tuple[pl.DataFrame, ...] | tuple[Path, ...]] = []
         self._bytes = 0
-        self._prompts = self._answers = self._pairs = 0
-        self._prompt_keys: list[pl.DataFrame] = []
-        self._answer_keys: list[pl.DataFrame] = []
+        self._prompts, self._said_before = Seen(), Seen()
+        self._first_about = np.zeros(0, dtype=np.uint64)
+        self._conflicts = 0
         self._encoded: list[list[frozenset[str]]] = []
         self._room: Path | None = None
         self._clear()
 
     def _clear(self) -> None:
-        self._pending = 0
+        self._pending = self._answers = 0
         self._asked, self._said = _Turns(), _Turns()
         self._ids: list[str] = []
-        self._of: list[str] = []
+        self._of: list[int] = []
+        self._compares: list[int] = []
         self._models: list[str | None] = []
         self._marks: list[float | None] = []
         self._about, self._scores, self._beside, self._compared = _Table(), _Table(), _Table(), _Table()
@@ -194,8 +195,9 @@ class Builder:
         about = record.prompt_extras
         self._about.add({**about, "split": record.split} if record.split is not None else about)
         first = self._answers
+        self._of.append(len(record.answers))
+        self._compares.append(len(record.pairs))
         for answer in record.answers:
-            self._of.append(identity)
             self._said.add(answer.response)
             self._models.append(answer.model)
             self._marks.append(answer.score)
@@ -205,7 +207,6 @@ class Builder:
         for pair in record.pairs:
             self._compared.add(
                 {
-                    "prompt_id": identity,
                     "chosen_row": first + pair.chosen,
                     "rejected_row": first + pair.rejected,
                     "goal": record.goal,
@@ -224,16 +225,16 @@ class Builder:
 
     def add_clean(self, batch: Clean) -> None:
         """Take many comparisons at once."""
-        size = len(batch.prompts)
-        identities = [prompt_identity(prompt) for prompt in batch.prompts]
+        size = len(batch.splits)
+        identities = _identities(batch.prompts)
         self._ids += identities
         self._asked.extend(batch.prompts)
-        split = {} if _all_null(batch.splits) else {"split": batch.splits}
-        self._about.extend(size, split)
-        self._of += _interleaved(identities, identities)
-        self._said.extend(_interleaved(batch.chosen, batch.rejected))
-        self._models += _interleaved(*batch.models)
-        self._marks += _interleaved(*batch.scores)
+        self._about.extend(size, {} if _all_null(batch.splits) else {"split": batch.splits})
+        self._of += [2] * size
+        self._compares += [1] * size
+        self._said.extend(batch.answers)
+        self._models += batch.models
+        self._marks += batch.scores
         self._scores.extend(2 * size, {})
         self._beside.extend(2 * size, {})
         first = range(self._answers, self._answers + 2 * size, 2)
@@ -246,7 +247,6 @@ class Builder:
         self._compared.extend(
             size,
             {
-                "prompt_id": identities,
                 "chosen_row": first,
                 "rejected_row": range(first.start + 1, first.stop + 1, 2),
                 "goal": [None] * size,
@@ -266,60 +266,28 @@ class Builder:
     def finish(self) -> Built:
         """The frames of all records so far; the builder is spent."""
         self._flush()
-        keep_prompts, conflicts = self._merged_prompts()
-        keep_answers, number = self._merged_answers()
-        if conflicts:
+        if self._conflicts:
             self.notes["a prompt was met again with other values in its further columns; the first were kept"] = (
-                conflicts
+                self._conflicts
             )
-        finished: list[_Frames | tuple[Path, Path, Path]] = []
-        at_prompt = at_answer = 0
-        for chunk in self._chunks:
-            prompts, responses, pairs = self._loaded(chunk)
-            some = slice(at_answer, at_answer + responses.height)
-            kept = responses.filter(pl.Series(keep_answers[some]))
-            ids = number[some][keep_answers[some]]
-            finished.append(
-                self._stored(
-                    len(finished),
-                    _Frames(
-                        prompts.filter(pl.Series(keep_prompts[at_prompt : at_prompt + prompts.height])),
-                        kept.insert_column(0, pl.Series("response_id", ids, dtype=pl.Int64)),
-                        pairs.with_columns(
-                            chosen_id=pl.Series(number[pairs["chosen_row"].to_numpy()], dtype=pl.Int64),
-                            rejected_id=pl.Series(number[pairs["rejected_row"].to_numpy()], dtype=pl.Int64),
-                        ).drop("chosen_row", "rejected_row"),
-                    ),
-                )
-            )
-            at_prompt += prompts.height
-            at_answer += responses.height
         notes = tuple(f"{count:,} rows: {says}" for says, count in self.notes.items())
-        frames = [_joined([part[i] for part in finished], [done[i] for done in self._encoded]) for i in range(3)]
+        frames = [_joined([part[i] for part in self._chunks], [done[i] for done in self._encoded]) for i in range(3)]
         if "prompt_mismatch" in frames[2].collect_schema():
             frames[2] = frames[2].with_columns(pl.col("prompt_mismatch").fill_null(False))
         return Built(frames[0], frames[1], frames[2], notes)
 
     def _flush(self) -> None:
+        """Finish the batch: its frames, without the prompts and answers that were met before."""
         if not self._pending and self._chunks:
             return
-        prompts = pl.DataFrame([pl.Series("prompt_id", self._ids, dtype=pl.String), self._asked.series("prompt")])
+        ids = pl.Series("prompt_id", self._ids, dtype=pl.String)
+        prompts = pl.DataFrame([ids, _conversations(*self._asked.flat(), "prompt")])
         prompts = _widened(prompts, self._about, PROMPT_COLUMNS)
-        responses = pl.DataFrame(
-            [
-                pl.Series("prompt_id", self._of, dtype=pl.String),
-                self._said.series("response"),
-                pl.Series("model", self._models, dtype=pl.String),
-                pl.Series("score", self._marks, dtype=pl.Float64),
-            ]
-        )
-        scores = [series.cast(pl.Float64).alias(f"score_{series.name}") for series in self._scores.series()]
-        responses = responses.hstack(scores)
-        self._answer_keys.append(_answer_keys(responses))
+        responses, ones, twos = self._responses(ids)
         beside = [*RESPONSE_COLUMNS, *responses.columns]
         responses = _widened(responses, self._beside, beside)
-        pairs = _pairs(self._compared)
-        self._prompt_keys.append(_prompt_keys(prompts))
+        number, fresh = self._said_before.add(ones, twos)
+        pairs = _pairs(self._compared, _repeated(ids, self._compares), number)
         self._encoded.append(
             [
                 frozenset(_free(name, PROMPT_COLUMNS) for name in self._about.encoded),
@@ -327,64 +295,79 @@ class Builder:
                 frozenset(self._compared.encoded),
             ]
         )
-        self._keep(_Frames(prompts, responses, pairs))
+        responses = responses.insert_column(0, pl.Series("response_id", number, dtype=pl.Int64))
+        self._keep(prompts.filter(self._new_prompts(prompts)), responses.filter(pl.Series(fresh)), pairs)
         self._clear()
 
-    def _keep(self, frames: _Frames) -> None:
+    def _responses(self, ids: pl.Series) -> tuple[pl.DataFrame, Keys, Keys]:
+        """The answers of the batch with their scores, and two hashes of what keeps them apart."""
+        flat, sizes = self._said.flat()
+        responses = pl.DataFrame(
+            [
+                _repeated(ids, self._of),
+                _conversations(flat, sizes, "response"),
+                pl.Series("model", self._models, dtype=pl.String),
+                pl.Series("score", self._marks, dtype=pl.Float64),
+            ]
+        )
+        scores = [series.cast(pl.Float64).alias(f"score_{series.name}") for series in self._scores.series()]
+        responses = responses.hstack(scores)
+        rest = [name for name in responses.columns if name != "response"]
+        mixed = responses.select(one=_mixed(rest, 1), two=_mixed(rest, 2))
+        one, two = (mixed[name].to_numpy() ^ _conversation_keys(flat, sizes, i) for i, name in ((1, "one"), (2, "two")))
+        return responses, one, two
+
+    def _new_prompts(self, prompts: pl.DataFrame) -> pl.Series:
+        """Which prompts were not met before; one that was, and now says something else beside, is counted."""
+        halves = np.frombuffer(bytes.fromhex("".join(self._ids)), dtype=np.uint64).reshape(-1, 2)
+        number, new = self._prompts.add(halves[:, 0], halves[:, 1])
+        further = [name for name in prompts.columns if name not in PROMPT_COLUMNS]
+        about = prompts.select(pl.repeat(0, pl.len(), dtype=pl.UInt64) ^ _mixed(further, 0)).to_series().to_numpy()
+        if self._prompts.size > len(self._first_about):
+            self._first_about = np.resize(self._first_about, 2 * self._prompts.size)
+        self._first_about[number[new]] = about[new]
+        self._conflicts += int((self._first_about[number] != about).sum())
+        return pl.Series(new)
+
+    def _keep(self, *frames: pl.DataFrame) -> None:
         self._bytes += sum(int(frame.estimated_size()) for frame in frames)
         self._chunks.append(frames)
         if self._bytes > self._bound or self._room is not None:
             self._room = self._room or _room()
-            for index, chunk in enumerate(self._chunks):
-                if isinstance(chunk, _Frames):
-                    self._chunks[index] = self._written(f"batch-{index}", chunk)
+            self._chunks = [self._written(index, chunk) for index, chunk in enumerate(self._chunks)]
 
-    def _written(self, name: str, frames: _Frames) -> tuple[Path, Path, Path]:
+    def _written(self, index: int, chunk: "tuple[pl.DataFrame, ...] | tuple[Path, ...]") -> tuple[Path, ...]:
         assert self._room is not None
         paths = []
-        for kind, frame in zip(_Frames._fields, frames, strict=True):
-            path = self._room / f"{name}-{kind}.parquet"
-            frame.write_parquet(path, compression="lz4", statistics=False)
+        for kind, frame in zip(("prompts", "responses", "pairs"), chunk, strict=True):
+            path = frame if isinstance(frame, Path) else self._room / f"{index}-{kind}.parquet"
+            if isinstance(frame, pl.DataFrame):
+                frame.write_parquet(path, compression="lz4", statistics=False)
             paths.append(path)
-        return paths[0], paths[1], paths[2]
+        return tuple(paths)
 
-    def _loaded(self, chunk: "_Frames | tuple[Path, Path, Path]") -> _Frames:
-        if isinstance(chunk, _Frames):
-            return chunk
-        frames = _Frames(*(pl.read_parquet(path) for path in chunk))
-        for path in chunk:
-            path.unlink()
-        return frames
 
-    def _stored(self, index: int, frames: _Frames) -> "_Frames | tuple[Path, Path, Path]":
-        return frames if self._room is None else self._written(f"part-{index}", frames)
+def _repeated(ids: pl.Series, times: Sequence[int]) -> pl.Series:
+    """Each prompt's identity as often as it is needed."""
+    return ids.gather(pl.Series(np.repeat(np.arange(len(times)), times)))
 
-    def _merged_prompts(self) -> tuple[np.ndarray[Any, Any], int]:
-        """Which prompt rows are the first of their kind, and how many later ones say something else."""
-        keys = pl.concat(self._prompt_keys).with_row_index("row")
-        first = pl.col("row").min().over("prompt_id")
-        other = (pl.col("about") != pl.col("about").first().over("prompt_id")).sum()
-        return keys.select(first == pl.col("row")).to_series().to_numpy(), int(keys.select(other).item())
 
-    def _merged_answers(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Which answer rows are the first of their kind, and the response_id of every answer row."""
-        if not self._answers:
-            return np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64)
-        keys = pl.concat(self._answer_keys).with_row_index("row")
-        first = keys.select(pl.col("row").min().over("one", "two")).to_series().to_numpy()
-        keep = first == np.arange(len(first))
-        return keep, (np.cumsum(keep) - 1)[first]
+def _identities(prompts: Turns) -> list[str]:
+    """`prompt_identity` of many prompts."""
+    sha256, dumps = hashlib.sha256, orjson.dumps
+    turns = list(zip(prompts.roles, prompts.contents, strict=True))
+    if len(turns) == len(prompts.sizes):
+        return [sha256(dumps((turn,))).hexdigest()[:32] for turn in turns]
+    ends = list(accumulate(prompts.sizes))
+    return [
+        sha256(dumps(turns[end - size : end])).hexdigest()[:32] for end, size in zip(ends, prompts.sizes, strict=True)
+    ]
 
 
 def prompt_identity(prompt: Sequence[Message]) -> str:
     """`chat.prompt_id`, by a faster writer of the same bytes."""
     turns = [[message["role"], message["content"]] for message in prompt]
     return hashlib.sha256(orjson.dumps(turns)).digest()[:16].hex()
-
-
-def _interleaved(one: Sequence[Any], other: Sequence[Any]) -> list[Any]:
-    """One of the first, one of the second, and so on."""
-    return [cell for both in zip(one, other, strict=True) for cell in both]
 
 
 def _all_null(cells: Sequence[Any]) -> bool:
@@ -443,33 +426,60 @@ def _widened(frame: pl.DataFrame, more: _Table, taken: Iterable[str]) -> pl.Data
     return frame.hstack([series.alias(_free(series.name, taken)) for series in more.series()])
 
 
-def _pairs(table: _Table) -> pl.DataFrame:
-    """The pairs of a batch; goals are numbers, or lists of numbers."""
+def _pairs(table: _Table, ids: pl.Series, number: Numbers) -> pl.DataFrame:
+    """The pairs of a batch; goals are numbers, or lists of numbers.
+
+    Args:
+        table: their cells.
+        ids: the prompt of each.
+        number: the response_id of each answer of the batch.
+    """
     goals = table.cells.pop("goal", [])
-    frame = pl.DataFrame(table.series())
-    lists = any(isinstance(goal, list) for goal in goals)
-    kind = pl.List(pl.Float64) if lists else pl.Float64
+    sides = [table.cells.pop(f"{side}_row", []) for side in ("chosen", "rejected")]
+    lists = list in set(map(type, goals))
     if lists:
         goals = [[goal] if isinstance(goal, float) else goal for goal in goals]
-    if not frame.width:
-        schema: dict[str, Any] = {"prompt_id": pl.String, "chosen_row": pl.Int64, "rejected_row": pl.Int64}
-        return pl.DataFrame(schema=schema | {"goal": kind, "weight": pl.Float64, "split": pl.String})
-    frame = frame.with_columns(pl.Series("goal", goals, dtype=kind))
-    return frame.with_columns(pl.col("preference").cast(pl.Float64))
+    kind = pl.List(pl.Float64) if lists else pl.Float64
+    found = {series.name: series for series in table.series()} or {
+        "weight": pl.Series("weight", [], dtype=pl.Float64),
+        "split": pl.Series("split", [], dtype=pl.String),
+        "preference": pl.Series("preference", [], dtype=pl.Float64),
+    }
+    frame = pl.DataFrame([ids, *found.values()])
+    chosen, rejected = (number[np.asarray(rows, dtype=np.int64)] for rows in sides)
+    return frame.with_columns(
+        pl.col("preference").cast(pl.Float64),
+        pl.Series("goal", goals, dtype=kind),
+        pl.Series("chosen_id", chosen, dtype=pl.Int64),
+        pl.Series("rejected_id", rejected, dtype=pl.Int64),
+    )
 
 
 def _salt(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def _prompt_keys(prompts: pl.DataFrame) -> pl.DataFrame:
-    """Identity of each prompt row and a hash of its further columns."""
-    return prompts.select("prompt_id", about=_mixed([c for c in prompts.columns if c not in PROMPT_COLUMNS], 0))
+def _conversations(flat: pl.DataFrame, sizes: Numbers, name: str) -> pl.Series:
+    """Conversations that were laid flat, as a list column."""
+    turn = pl.struct("role", "content")
+    if (sizes == 1).all():
+        return flat.select(pl.concat_list(turn).alias(name)).to_series().cast(MESSAGES)
+    rows = pl.Series("row", np.repeat(np.arange(len(sizes)), sizes))
+    grouped = flat.with_columns(rows).group_by("row", maintain_order=True).agg(turn.alias(name))
+    return grouped.get_column(name).cast(MESSAGES)
 
 
-def _answer_keys(responses: pl.DataFrame) -> pl.DataFrame:
-    """Two hashes of prompt, text, model and scores of each answer; absent and null are the same."""
-    return responses.select(one=_mixed(responses.columns, 1), two=_mixed(responses.columns, 2))
+def _conversation_keys(flat: pl.DataFrame, sizes: Numbers, seed: int) -> Keys:
+    """A hash of each conversation: of its messages and of their places."""
+    content, role = (
+        np.asarray(flat[name].hash(_salt(name) + (seed << 32)), dtype=np.uint64) for name in ("content", "role")
+    )
+    starts = np.cumsum(sizes) - sizes
+    place = np.arange(len(flat)) - np.repeat(starts, sizes)
+    turns: Keys = content * np.uint64(_ODD[0]) + role * np.uint64(_ODD[1]) + place.astype(np.uint64)
+    turns = (turns ^ (turns >> np.uint64(29))) * np.uint64(_ODD[2])
+    turns ^= turns >> np.uint64(32)
+    return turns if (sizes == 1).all() else np.add.reduceat(turns, starts)
 
 
 def _mixed(columns: Sequence[str], seed: int) -> pl.Expr:

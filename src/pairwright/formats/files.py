@@ -12,9 +12,11 @@ import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 from typing import IO, Any, NamedTuple
 
 import orjson
@@ -25,6 +27,10 @@ from pairwright.errors import InputError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".jsonc")
 BLOCK = 4 << 20
+LINES = 1 << 18
+"""Bytes of JSON lines that are read at a time: what is made of them stays in the processor's cache."""
+DIGESTED = 1 << 23
+"""Bytes that are digested at a time; each time the digesting thread waits for the reading one."""
 ROWS = 2000
 FIRST_LINES = 1000
 DIGITS = 4000
@@ -56,7 +62,7 @@ class Reject(NamedTuple):
 class Batch:
     """Some rows of a source, in order."""
 
-    lines: list[int]
+    lines: Sequence[int]
     """Line of each row, from 1."""
     rows: list[dict[str, Any]]
     raws: list[bytes] | None = None
@@ -183,23 +189,26 @@ def _has_an_object(head: bytes) -> bool:
 
 
 def _lines(head: bytes, stream: IO[bytes]) -> Iterator[Batch]:
-    r"""JSON lines, in batches of about `BLOCK` bytes; only `\n` ends a line."""
+    r"""JSON lines, in batches of about `LINES` bytes; only `\n` ends a line."""
     number = 0
-    lines = io.BytesIO(head + stream.readline()).readlines()
-    while lines:
-        for start in range(0, len(lines), ROWS):
-            part = lines[start : start + ROWS]
-            yield _parsed(part, number)
-            number += len(part)
-        lines = stream.readlines(BLOCK)
+    for part in (io.BytesIO(head + stream.readline()), stream):
+        while lines := part.readlines(min(LINES, BLOCK)):
+            yield _parsed(lines, number)
+            number += len(lines)
 
 
 def _parsed(lines: list[bytes], before: int) -> Batch:
     """The rows of some lines; `before` lines stand ahead of them."""
-    batch = Batch([], [], [])
-    raws = batch.raws
-    assert raws is not None
-    loads, rows, numbers = orjson.loads, batch.rows, batch.lines
+    try:
+        whole = list(map(orjson.loads, lines))
+    except orjson.JSONDecodeError:
+        whole = []
+    if set(map(type, whole)) == {dict}:
+        return Batch(range(before + 1, before + 1 + len(lines)), whole, lines)
+    numbers: list[int] = []
+    raws: list[bytes] = []
+    batch = Batch(numbers, [], raws)
+    loads, rows = orjson.loads, batch.rows
     for number, line in enumerate(lines, start=before + 1):
         try:
             row = loads(line)
@@ -372,7 +381,8 @@ class _Joined(io.RawIOBase):
 
 def _batch(found: Iterable[tuple[int, Any]], *, cells: bool = False) -> Batch:
     """A batch of rows that are already Python values."""
-    batch = Batch([], [])
+    numbers: list[int] = []
+    batch = Batch(numbers, [])
     for number, row in found:
         if not isinstance(row, Mapping):
             says = f"the row is a {type(row).__name__}, not an object"
@@ -382,7 +392,7 @@ def _batch(found: Iterable[tuple[int, Any]], *, cells: bool = False) -> Batch:
             batch.rejects.append(Reject(number, "ragged_row", says, json.dumps(dict(row), default=str)))
         else:
             batch.rows.append({key: _cell(key, value) for key, value in row.items()} if cells else dict(row))
-            batch.lines.append(number)
+            numbers.append(number)
     return batch
 
 
@@ -442,28 +452,62 @@ def of_rows(rows: Iterable[Any]) -> Iterator[Batch]:
 def _checked(found: list[tuple[int, Any]]) -> Batch:
     """A batch of rows that no parser has seen: keys must be text, and half surrogate pairs are replaced."""
     batch = _batch(found)
-    for index in reversed(range(len(batch.rows))):
-        row = batch.rows[index]
+    numbers: list[int] = []
+    rows, rejects, notes = [], batch.rejects, batch.notes
+    for number, row in zip(batch.lines, batch.rows, strict=True):
         odd = [key for key in row if not isinstance(key, str)]
         if odd:
             says = f"the row has a key that is no text ({odd[0]!r:.40})"
-            batch.rejects.append(Reject(batch.lines.pop(index), "key_not_text", says, repr(batch.rows.pop(index))))
+            rejects.append(Reject(number, "key_not_text", says, repr(row)))
             continue
-        if _has_surrogates(row):
-            batch.rows[index] = _without_surrogates(row)
-            batch.notes[SURROGATE] += 1
-    batch.rejects.sort()
-    return batch
+        half = _has_surrogates(row)
+        notes[SURROGATE] += half
+        rows.append(_without_surrogates(row) if half else row)
+        numbers.append(number)
+    return Batch(numbers, rows, rejects=sorted(rejects), notes=+notes)
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, or of every file of a directory in the order of their names, in hex."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+@contextmanager
+def digesting(path: Path | None) -> Iterator[Callable[[], str | None]]:
+    """The digest of a file, computed while it is read; no longer than the block."""
+    if path is None:
+        yield lambda: None
+        return
+    stop, found = Event(), list[str]()
+
+    def work() -> None:
+        with suppress(OSError):
+            found.append(digest_of(path, stop))
+
+    def digest() -> str:
+        thread.join()
+        return found[0] if found else digest_of(path)  # raises what the thread met
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield digest
+    finally:
+        stop.set()
+        thread.join()
+
+
+def digest_of(path: Path, stop: Event | None = None) -> str:
+    """SHA-256 of a file, or of every file of a directory in the order of their names, in hex.
+
+    Args:
+        path: a file or a directory.
+        stop: set when nobody wants the digest any more; what is given then is none.
+    """
     total = hashlib.sha256()
+    if path.is_file():
+        block = memoryview(bytearray(min(DIGESTED, path.stat().st_size + 1)))
+        with path.open("rb", buffering=0) as file:
+            while (size := file.readinto(block)) and not (stop and stop.is_set()):
+                total.update(block[:size])
+        return total.hexdigest()
     for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
-        total.update(f"{file_path.relative_to(path)}\n{digest_of(file_path)}\n".encode())
+        total.update(f"{file_path.relative_to(path)}\n{digest_of(file_path, stop)}\n".encode())
     return total.hexdigest()
 
 

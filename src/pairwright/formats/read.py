@@ -3,7 +3,7 @@
 import gc
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -82,18 +82,20 @@ def read(
     batches, first = _peeked(opened.batches)
     form = _format(opened, format, columns, first)
     builder = Builder()
-    with ExitStack() as stack:
-        if opened.path is not None:
-            stack.enter_context(_no_collection())
-        sink = stack.enter_context(_rejects(Path(rejects))) if rejects else None
-        for batch in batches:
-            if reading.take(batch, form, builder, sink):
-                break
-    if not builder.records:
-        raise InputError(reading.nothing(form))
+    with files.digesting(opened.path) as digest:
+        with ExitStack() as stack:
+            if opened.path is not None:
+                stack.enter_context(_no_collection())
+            sink = stack.enter_context(_rejects(Path(rejects))) if rejects else None
+            for batch in batches:
+                if reading.take(batch, form, builder, sink):
+                    break
+        if not builder.records:
+            raise InputError(reading.nothing(form))
+        built = builder.finish()
+        inputs = {} if opened.path is None else {opened.path.name: str(digest())}
     if rejects and not reading.dropped_rejects:
         Path(rejects).unlink(missing_ok=True)  # nothing was rejected: an empty or an older file would say otherwise
-    built = builder.finish()
     settings = {
         "source": opened.name,
         "format": form.name,
@@ -104,7 +106,7 @@ def read(
     step = Step(
         name="read",
         settings=settings,
-        inputs={} if opened.path is None else {opened.path.name: files.digest_of(opened.path)},
+        inputs=inputs,
         rows_in=reading.rows,
         rows_out=builder.records,
         dropped=dict(reading.dropped),
@@ -132,7 +134,7 @@ class _Reading:
         """Read the rows of a batch; True when the limit is reached."""
         self.notes.update(batch.notes)
         if self._many(batch, form, builder):
-            return False
+            return self._full()
         bad = iter(batch.rejects)
         reject = next(bad, None)
         for index, (line, row) in enumerate(zip(batch.lines, batch.rows, strict=True)):
@@ -165,14 +167,20 @@ class _Reading:
 
     def _many(self, batch: Batch, form: Format, builder: Builder) -> bool:
         """Read the rows of a batch all at once, when each is as plain as the next and none is to be left out."""
-        if form.clean is None or self.split is not None or self.limit is not None or batch.rejects or not batch.rows:
+        if form.clean is None or batch.rejects or not batch.rows:
+            return False
+        if self.limit is not None and self.rows + len(batch.rows) > self.limit:
             return False
         found = pairs(batch.rows, form.clean)
-        if found is None:
+        if found is None or not self._wanted(found.splits):
             return False
         builder.add_clean(found)
         self.rows += len(batch.rows)
         return True
+
+    def _wanted(self, splits: Sequence[str | None]) -> bool:
+        """Whether all rows of a batch are of the split that is asked for."""
+        return self.split is None or all(found == self.split for found in {one or "train" for one in splits})
 
     def _full(self) -> bool:
         return self.limit is not None and self.rows >= self.limit
