@@ -57,21 +57,28 @@ def same_bits(one: Path, two: Path) -> bool:
     return (one / "model/model.safetensors").read_bytes() == (two / "model/model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("way", ["frozen", "columns", "columns_auto", "adapter_off", "reference_model"])
+WAYS: dict[str, tuple[dict[str, Any], str]] = {
+    "frozen": ({"reference": "frozen"}, "frozen"),
+    "columns": ({"reference": "columns"}, "columns"),
+    "columns_auto": ({}, "columns"),
+    "store": ({"reference": "store"}, "store"),
+    "store_auto": ({}, "store"),
+    "adapter_off": ({"lora": True, "reference": "frozen"}, "adapter_off"),
+    "lora_store": ({"lora": True}, "store"),
+    "reference_model": ({"reference_model": "MODEL", "reference": "frozen"}, "frozen"),
+    "reference_model_auto": ({"reference_model": "MODEL"}, "store"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_at_the_first_step_the_loss_is_ln_2_in_every_reference_mode(
     way: str, model: Path, prefs: Preferences, tmp_path: Path
 ) -> None:
-    settings: dict[str, Any] = {
-        "frozen": {"reference": "frozen"},
-        "columns": {"reference": "columns"},
-        "columns_auto": {},
-        "adapter_off": {"lora": True},
-        "reference_model": {"reference_model": model},
-    }[way]
+    settings, recorded = WAYS[way]
+    settings = {name: model if value == "MODEL" else value for name, value in settings.items()}
     data = logprobs(prefs, model=model, name="ref") if way.startswith("columns") else prefs
     run = train(data, model=model, output=tmp_path, max_steps=2, beta=0.3, **FAST, **settings)
-    recorded = json.loads((tmp_path / "training.json").read_text())["reference"]
-    assert recorded == {"columns_auto": "columns", "reference_model": "frozen"}.get(way, way)
+    assert json.loads((tmp_path / "training.json").read_text())["reference"] == recorded
     first, second = lines(run.directory)
     assert first["loss"] == pytest.approx(math.log(2), abs=2e-6)
     assert first["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
@@ -92,8 +99,8 @@ def test_the_trajectory_is_the_same_for_a_frozen_model_and_for_its_columns(
 
 def test_lora_with_the_adapter_off_is_lora_with_a_frozen_copy(model: Path, prefs: Preferences, tmp_path: Path) -> None:
     settings = {"model": model, "max_steps": 4, "lora": {"r": 4, "alpha": 8}, **FAST}
-    off = train(prefs, output=tmp_path / "off", **settings)
-    copy = train(prefs, output=tmp_path / "copy", reference_model=model, **settings)
+    off = train(prefs, output=tmp_path / "off", reference="frozen", **settings)
+    copy = train(prefs, output=tmp_path / "copy", reference="frozen", reference_model=model, **settings)
     first, second = lines(off.directory), lines(copy.directory)
     assert [r["loss"] for r in first] == pytest.approx([r["loss"] for r in second], abs=1e-6)
     assert first[-1]["loss"] < first[0]["loss"]
@@ -336,7 +343,7 @@ def test_the_reference_with_the_adapter_off_has_no_dropout(model: Path, prefs: P
         seen.append(pair.chosen.known("ref").clone())
         return dpo(pair)
 
-    prepared = prepare(prefs, resolve(model=dropping, lora=True, disable_dropout=False))
+    prepared = prepare(prefs, resolve(model=dropping, lora=True, reference="frozen", disable_dropout=False))
     trainer = make_trainer(prepared, tmp_path / "run")
     trainer.loss = watched
     inputs, policy = collate(prepared.examples.rows), trainer.accelerator.unwrap_model(trainer.model)

@@ -18,7 +18,7 @@ from pairwright.logprobs.models import Dtype
 from pairwright.logprobs.tokenise import Truncate
 from pairwright.plug import bind, find, nearest, plain, settings_of
 
-Reference = Literal["auto", "none", "frozen", "columns"]
+Reference = Literal["auto", "none", "columns", "store", "frozen"]
 
 DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-6,
@@ -79,7 +79,8 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: str
-    """The model to start from: a `save_pretrained` directory or a hub name."""
+    """The model to start from: a `save_pretrained` directory, a hub name, or the directory of a PEFT adapter, which is
+    trained on."""
     tokenizer: str | None = None
     """Its tokenizer; the model's own when not given."""
     loss: str = "dpo"
@@ -87,15 +88,17 @@ class TrainConfig(BaseModel):
     loss_settings: dict[str, Any] = {}
     """The loss's own settings, by name."""
     reference: Reference = "auto"
-    """What the policy is compared with. `none`; `frozen`: the model as it was (with LoRA: the adapter switched off);
-    `columns`: log-probabilities already in the data; `auto`: none where the loss needs none, else columns where they
-    are there, else frozen."""
+    """What the policy is compared with. `columns`: log-probabilities already in the data; `store`: computed before the
+    training begins, each once for all trainings; `frozen`: computed at each step by the model as it was (with LoRA: the
+    adapter switched off; with an adapter that is trained on: the adapter as it was); `none`; `auto`: none where the
+    loss needs none, else columns where they are there, else the store."""
     reference_model: str | None = None
-    """A frozen reference that is another model than the one to start from."""
+    """A reference that is another model than the one to start from; an adapter's directory, too."""
     reference_name: str = "ref"
     """The columns are `logp_<reference_name>`, as `pairwright logprobs` wrote them."""
     lora: LoraSettings | None = None
-    """A low-rank adapter; `true` is the default one. The model that is saved has it merged in."""
+    """A low-rank adapter; `true` is the default one. The model that is saved has it merged in. Where the model to start
+    from is an adapter, that one is merged into its base first."""
     examples: Literal["pairs", "responses"] = "pairs"
     """What one example is; `responses` (every answer by itself) is for `sft` alone."""
     split: str = "train"
@@ -109,7 +112,8 @@ class TrainConfig(BaseModel):
     dtype: Dtype = "float32"
     """Precision of the weights. (`bf16` of the trainer computes in bfloat16 on float32 weights.)"""
     disable_dropout: bool = True
-    """Whether the model's own dropout is switched off, as in TRL: policy and reference then agree at step 1."""
+    """Whether the model's own dropout, and that of an adapter it came with, is switched off, as in TRL: policy and
+    reference then agree at step 1."""
     keep_checkpoints: bool = False
     """Whether checkpoints stay after the model is saved."""
     seed: int = 0
@@ -207,8 +211,8 @@ def _check_values(given: Mapping[str, Any]) -> None:
     for name in POSITIVE:
         if isinstance(given.get(name), int | float) and given[name] <= 0:
             raise InputError(f"trainer setting {name!r} is {given[name]}; give a number above 0")
-    if given.get("train_sampling_strategy") == "group_by_length":
-        raise InputError("train_sampling_strategy 'group_by_length' knows no pairs; use 'random' or 'sequential'")
+    if (strategy := given.get("train_sampling_strategy", "random")) not in ("random", "sequential"):
+        raise InputError(f"train_sampling_strategy {strategy!r} knows no pairs; use 'random' or 'sequential'")
     if given.get("max_steps") == 0:
         raise InputError("trainer setting 'max_steps' is 0, which is no training; give a number above 0")
     if given.get("save_strategy") == "best":
@@ -256,9 +260,9 @@ def _consistent(config: TrainConfig, plug: Callable[..., Any]) -> TrainConfig:
     if config.examples == "responses" and plug is not sft:
         raise InputError(f"loss {config.loss!r} compares two answers; examples='responses' is for 'sft' alone")
     if wants and config.reference == "none":
-        raise InputError(f"loss {config.loss!r} needs a reference; set reference to 'frozen' or 'columns'")
-    if not wants and config.reference in ("frozen", "columns"):
+        raise InputError(f"loss {config.loss!r} needs a reference; set reference to 'store', 'frozen' or 'columns'")
+    if not wants and config.reference in ("frozen", "columns", "store"):
         raise InputError(f"loss {config.loss!r} uses no reference; leave reference out")
     if config.reference_model is not None and (not wants or config.reference == "columns"):
-        raise InputError("reference_model is given but no frozen reference is used; leave it out")
+        raise InputError("reference_model is given but no model is used as reference; leave it out")
     return config

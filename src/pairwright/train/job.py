@@ -2,6 +2,7 @@
 
 OUTPUT/model/          the model, its tokenizer, its card, `generation_goal.json` where it takes goals
 OUTPUT/adapter/        the LoRA adapter, where there is one (`model/` has it merged in)
+OUTPUT/base/           where a new adapter was put on a merged one: the model that it stands on
 OUTPUT/metrics.jsonl   one line for each logged step
 OUTPUT/checkpoints/    while it runs; removed at the end unless `keep_checkpoints`
 OUTPUT/training.json   settings as resolved, versions, what was dropped, digests; written last
@@ -10,7 +11,6 @@ OUTPUT/training.json   settings as resolved, versions, what was dropped, digests
 import hashlib
 import json
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pairwright.errors import InputError, need
 from pairwright.goals import GoalFormat
 from pairwright.logprobs.columns import placement_for
-from pairwright.logprobs.models import no_bars, open_config, open_model, open_tokenizer
+from pairwright.logprobs.models import Dtype, no_bars, open_config, open_model, open_tokenizer, parts_of
 from pairwright.logprobs.tokenise import Limits
 from pairwright.preferences import Preferences
 from pairwright.runs import digest_file, digest_of, versions, write_beside, write_json
@@ -27,6 +27,8 @@ from pairwright.train.cards import model_card
 from pairwright.train.config import TrainConfig, in_one_sentence, resolve
 from pairwright.train.data import Examples, answer_examples, has_reference_columns, pair_examples
 from pairwright.train.output import claim, look, remove_checkpoints
+from pairwright.train.policy import has_adapter, open_policy, whole_policy, write_adapter
+from pairwright.train.ranks import by_first, is_first, launched
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainingArguments
@@ -73,7 +75,7 @@ class Prepared:
         examples: the data as tokens.
         tokenizer: of the model.
         limits: lengths in tokens.
-        reference: `none`, `frozen`, `adapter_off` or `columns`.
+        reference: `none`, `columns`, `store`, `frozen`, `adapter_off` or `adapter_before`.
         goal: how goals are said, with the placement decided; None where there are none.
         mark: digest of everything that decides the weights.
     """
@@ -94,11 +96,13 @@ def train(
 
     A run that was killed goes on from its last whole checkpoint when it is called again with the same data and
     settings; on a CPU it ends with the same weights and metrics as one that was never killed. A finished one is not
-    trained again: its result is given.
+    trained again: its result is given. Under `accelerate launch` all processes call this and train one model; the
+    first one writes.
 
     Args:
         prefs: the data, as it came from `pair`, `select` or `relabel`.
-        model: the model to start from: a `save_pretrained` directory, a hub name or a `TrainedModel`.
+        model: the model to start from: a `save_pretrained` directory, a hub name, the directory of a PEFT adapter, or
+            a `TrainedModel`.
         loss: a loss of `pairwright list losses`, or `module:function`.
         output: directory of the run; `runs/train-<loss>-<digest>` when not given.
         settings: fields of `TrainConfig`, settings of the loss, names of Hugging Face's `TrainingArguments`.
@@ -138,22 +142,38 @@ def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
             scores="score" in needs(config.bound_loss()),
         )
         goal = _goal(prefs, tokenizer)
-    return Prepared(config, examples, tokenizer, limits, reference, goal, _mark(config, examples))
+    if config.reference_model is not None:
+        from pairwright.train.reference import check_vocabulary
+
+        check_vocabulary(open_config(config.model), open_config(config.reference_model), longest=limits.max_length)
+    return Prepared(config, examples, tokenizer, limits, reference, goal, _mark(config, examples, reference))
 
 
-def _mark(config: TrainConfig, examples: Examples) -> str:
-    """SHA-256 of all that decides the weights: settings, data, and models by content, wherever they stand."""
-    facts = config.model_dump(mode="json") | {"data": examples.digest()}
+def _mark(config: TrainConfig, examples: Examples, reference: str) -> str:
+    """SHA-256 of all that decides the weights: settings, data, processes, and models by content, wherever they stand.
+
+    The reference's numbers are no part of it: where they come from is, and their last bits differ between machines.
+    """
+    facts = config.model_dump(mode="json") | {"data": examples.digest(), "reference": reference}
+    facts["processes"] = launched()
     for name in ("model", "tokenizer", "reference_model"):
         place = facts[name]
-        facts[name] = _contents(Path(place)) if place and Path(place).is_dir() else place
+        if place and Path(place).is_dir():
+            base, adapters = parts_of(place)
+            stack = [_contents(Path(each)) if Path(each).is_dir() else each for each in (base, *map(str, adapters))]
+            facts[name] = stack[0] if len(stack) == 1 else stack
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _contents(model: Path) -> str:
     """Digest of the files of a model directory; what lies deeper, such as this run's output, is no part of it."""
     return digest_of(
-        {path.name: digest_file(path) for path in model.iterdir() if path.is_file() and not path.name.startswith(".")}
+        {
+            path.name: digest_file(path)
+            for path in model.iterdir()
+            # An adapter's README tells where its base stood when it was made.
+            if path.is_file() and not path.name.startswith(".") and path.name != "README.md"
+        }
     )
 
 
@@ -173,26 +193,29 @@ def fit(
     config, metrics, examples = prepared.config, output / "metrics.jsonl", prepared.examples
     if Path(config.model).is_dir() and Path(config.model).resolve() == output.resolve():
         raise InputError(f"{output} is the directory of the model to start from; choose another output")
-    found = look(output, prepared.mark)
+    args = _arguments(config, output / "checkpoints")
+    known = examples.reference_means()
+    found = by_first(lambda: look(output, prepared.mark, known))
     done = TrainedModel(output, output / "model", metrics, config, len(examples.rows), examples.dropped)
     if found.finished:
-        print(f"train: {output} holds this very training, finished; nothing was trained again", file=sys.stderr)
+        if is_first():
+            print(f"train: {output} holds this very training, finished; nothing was trained again", file=sys.stderr)
     else:
         watchers = [MetricsFile(metrics), Progress(_summary(prepared)), *callbacks]
-        trainer = make_trainer(prepared, output / "checkpoints", callbacks=watchers)
-        if trainer.args.should_save:
-            claim(output, prepared.mark, anew=found.checkpoint is None)
+        trainer = make_trainer(prepared, output / "checkpoints", args=args, callbacks=watchers)
+        by_first(lambda: claim(output, prepared.mark, known, anew=found.checkpoint is None))
         with no_bars():
             if found.checkpoint is None:
                 trainer.train()
             else:
                 trainer.go_on_from(found.checkpoint)
-        if trainer.state.global_step < trainer.state.max_steps or not trainer.args.should_save:
+        if trainer.state.global_step < trainer.state.max_steps:
             return done
         trainer.check_finite()
         with no_bars():
-            _save(trainer, prefs, prepared, done)
-    if not config.keep_checkpoints:
+            policy = whole_policy(trainer, config)
+            by_first(lambda: _save(policy, prefs, prepared, done, trainer.state.global_step))
+    if not config.keep_checkpoints and is_first():
         remove_checkpoints(output)
     return done
 
@@ -206,7 +229,11 @@ def _summary(prepared: Prepared) -> str:
 
 
 def make_trainer(
-    prepared: Prepared, checkpoints: Path, *, callbacks: "Sequence[TrainerCallback]" = ()
+    prepared: Prepared,
+    checkpoints: Path,
+    *,
+    args: "TrainingArguments | None" = None,
+    callbacks: "Sequence[TrainerCallback]" = (),
 ) -> "PairTrainer":
     """The trainer of a prepared run: model, adapter and reference opened, nothing trained yet."""
     transformers = need("transformers", extra="train")
@@ -216,27 +243,39 @@ def make_trainer(
     from pairwright.train.trainer import PairTrainer
 
     config = prepared.config
-    args = _arguments(config, checkpoints)
-    batch, rows = args.train_batch_size * args.world_size, len(prepared.examples.rows)
-    if args.dataloader_drop_last and rows < batch:
+    args = args or _arguments(config, checkpoints)
+    batch, rows = args.train_batch_size * args.world_size, prepared.examples.rows
+    if args.dataloader_drop_last and len(rows) < batch:
         raise InputError(
-            f"dataloader_drop_last leaves no batch: there are {rows} {config.examples} for batches of {batch}; "
+            f"dataloader_drop_last leaves no batch: there are {len(rows)} {config.examples} for batches of {batch}; "
             "lower per_device_train_batch_size or leave dataloader_drop_last out"
         )
+    if prepared.reference == "store":
+        from pairwright.train.reference import with_stored
+
+        rows = with_stored(
+            rows, model=config.reference_model or config.model, dtype=_computed_in(config.dtype, args.mixed_precision)
+        )
     transformers.set_seed(config.seed)
-    policy = _policy(config)
+    policy = open_policy(config, keep_before=prepared.reference == "adapter_before")
     trainer = PairTrainer(
         policy,
         args,
-        prepared.examples.rows,
+        rows,
         config.bound_loss(),
-        reference=_reference(prepared, policy),
+        reference=_reference(prepared),
         mark=prepared.mark,
         callbacks=[LastStep(), *callbacks],
     )
     for watcher in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(watcher)
     return trainer
+
+
+def _computed_in(weights: Dtype, mixed: str) -> Dtype:
+    """The precision that the policy computes in: the reference's, where it is computed beforehand."""
+    ways: dict[str, Dtype] = {"bf16": "bfloat16", "fp16": "float16"}
+    return ways.get(mixed, weights)
 
 
 def _arguments(config: TrainConfig, checkpoints: Path) -> "TrainingArguments":
@@ -251,39 +290,8 @@ def _arguments(config: TrainConfig, checkpoints: Path) -> "TrainingArguments":
     return args  # type: ignore[no-any-return]
 
 
-def _policy(config: TrainConfig) -> Any:
-    policy: Any = open_model(config.model, dtype=config.dtype)
-    if config.disable_dropout:
-        disable_dropout(policy)
-    if config.lora is None:
-        return policy
-    peft = need("peft", extra="train")
-    targets = config.lora.target_modules
-    adapter = peft.LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.lora.r,
-        lora_alpha=config.lora.alpha,
-        lora_dropout=config.lora.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-    )
-    with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5 for a name that it calls deprecated; no user can do anything about it.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-        return peft.get_peft_model(policy, adapter)
-
-
-def disable_dropout(model: Any) -> None:
-    """Switch a model's dropout off, in its layers and in the attention that reads a rate from its module."""
-    torch: Any = need("torch", extra="train")
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
-
-
 def _reference_kind(prefs: Preferences, config: TrainConfig) -> str:
-    """Which of the four references a run has; `auto` is decided here."""
+    """Which of the references a run has; `auto` is decided here (docs/decisions/0012)."""
     from pairwright.losses import needs
 
     wanted = config.reference
@@ -291,25 +299,28 @@ def _reference_kind(prefs: Preferences, config: TrainConfig) -> str:
         if "ref" not in needs(config.bound_loss()):
             return "none"
         there = config.reference_model is None and has_reference_columns(prefs, config.reference_name)
-        wanted = "columns" if there else "frozen"
-    if wanted == "frozen" and config.lora is not None and config.reference_model is None:
-        return "adapter_off"
+        wanted = "columns" if there else "store"
+    if wanted == "frozen" and config.reference_model is None:
+        if config.lora is not None:
+            return "adapter_off"
+        if has_adapter(config):
+            return "adapter_before"
     return wanted
 
 
-def _reference(prepared: Prepared, policy: Any) -> "Reference":
+def _reference(prepared: Prepared) -> "Reference":
     from pairwright.train import reference
 
+    config = prepared.config
     if prepared.reference == "frozen":
-        config = prepared.config
         # Opened again, not copied: after a checkpoint was loaded the policy is no longer the model at the start.
-        model = open_model(config.reference_model or config.model, dtype=config.dtype)
-        reference.check_vocabulary(policy, model)
-        return reference.frozen(model)
+        return reference.frozen(open_model(config.reference_model or config.model, dtype=config.dtype))
     ways: dict[str, Reference] = {
         "none": reference.none,
         "columns": reference.columns,
+        "store": reference.columns,
         "adapter_off": reference.adapter_off,
+        "adapter_before": reference.adapter_before,
     }
     return ways[prepared.reference]
 
@@ -319,15 +330,18 @@ def _goal(prefs: Preferences, tokenizer: Any) -> GoalFormat | None:
     return None if form is None else form.model_copy(update={"placement": placement_for(form, tokenizer)})
 
 
-def _save(trainer: "PairTrainer", prefs: Preferences, prepared: Prepared, done: TrainedModel) -> None:
+def _save(policy: Any, prefs: Preferences, prepared: Prepared, done: TrainedModel, steps: int) -> None:
     """Write the adapter, the model, then `training.json`."""
     config: TrainConfig = prepared.config
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    if config.lora is not None:
-        with write_beside(done.directory / "adapter") as temporary:
-            model.save_pretrained(temporary)
-        model = model.merge_and_unload()
-    model.config.use_cache = True  # the trainer switches it off; whoever generates wants it
+
+    def beside(folder: Path) -> None:
+        prepared.tokenizer.save_pretrained(folder)
+        if prepared.goal is not None:
+            (folder / "generation_goal.json").write_text(prepared.goal.model_dump_json(indent=2) + "\n", "utf-8")
+
+    if has_adapter(config):
+        policy = write_adapter(policy, config, done.directory, beside=beside)
+    policy.config.use_cache = True  # the trainer switches it off; whoever generates wants it
     lines = [json.loads(line) for line in done.metrics.read_text(encoding="utf-8").splitlines()]
     card = model_card(
         config,
@@ -339,12 +353,10 @@ def _save(trainer: "PairTrainer", prefs: Preferences, prepared: Prepared, done: 
         last=lines[-1] if lines else {},
     )
     with write_beside(done.model) as temporary:
-        model.save_pretrained(temporary)
-        prepared.tokenizer.save_pretrained(temporary)
-        if prepared.goal is not None:
-            (temporary / "generation_goal.json").write_text(prepared.goal.model_dump_json(indent=2) + "\n", "utf-8")
+        policy.save_pretrained(temporary)
+        beside(temporary)
         (temporary / "README.md").write_text(card, encoding="utf-8")
-    write_json(done.directory / "training.json", _record(prefs, prepared, done, steps=trainer.state.global_step))
+    write_json(done.directory / "training.json", _record(prefs, prepared, done, steps=steps))
 
 
 def _record(prefs: Preferences, prepared: Prepared, done: TrainedModel, *, steps: int) -> Mapping[str, Any]:
@@ -359,6 +371,8 @@ def _record(prefs: Preferences, prepared: Prepared, done: TrainedModel, *, steps
         "notes": list(prepared.examples.notes),
         "steps": steps,
         "data": prepared.examples.digest(),
+        "reference_means": prepared.examples.reference_means(),
+        "processes": launched(),
         "lineage": hashlib.sha256(json.dumps(lineage, sort_keys=True).encode()).hexdigest(),
         "run": prepared.mark,
         "versions": versions(),

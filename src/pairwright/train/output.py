@@ -6,9 +6,10 @@ counts while its own `pairwright.json` is there, which comes last and goes first
 """
 
 import json
+import math
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +18,13 @@ from pairwright.errors import InputError
 from pairwright.runs import write_json
 
 MARK = "pairwright.json"
-"""In `checkpoints/`: the digest of the run that works here. In a checkpoint, its last file: the run, the step, the
-metrics that were not logged yet, and the size of every file."""
+"""In `checkpoints/`: the digest of the run that works here, and its reference's means. In a checkpoint, its last file:
+the run, the step, the metrics that were not logged yet, and the size of every file."""
 
 _LEAVING = ".checkpoints.leaving"
-_WRITTEN = ("model", "adapter", "metrics.jsonl")
+_WRITTEN = ("model", "adapter", "base", "metrics.jsonl")
+_CLOSE = 1e-5
+"""How far means of reference log-probabilities may lie apart, relative to them, and still be of one reference."""
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -37,12 +40,13 @@ class Found(NamedTuple):
     checkpoint: Path | None
 
 
-def look(output: Path, mark: str) -> Found:
+def look(output: Path, mark: str, means: Sequence[float] = ()) -> Found:
     """See whether a run is finished, half done or not begun; half-written checkpoints of ours are removed.
 
     Args:
         output: directory of the run.
-        mark: digest of all that decides its weights.
+        mark: digest of all that decides its weights but the numbers of reference columns.
+        means: of the reference columns, by part of the examples; empty without.
 
     Raises:
         InputError: `output` is a file, or holds another training's results or anything that is none of ours.
@@ -53,23 +57,30 @@ def look(output: Path, mark: str) -> Found:
     shutil.rmtree(output / _LEAVING, ignore_errors=True)
     record = output / "training.json"
     if record.exists():
-        if _said(record).get("run") != mark:
+        said = _said(record)
+        if said.get("run") != mark or not _close(said, means):
             raise InputError(
                 f"{output} holds a finished training with other data or settings; choose another output or remove it"
             )
         if (output / "model" / "config.json").is_file() and (output / "metrics.jsonl").is_file():
             return Found(True, None)
-    elif not (output / "checkpoints" / MARK).is_file():
+    elif not (claimed := output / "checkpoints" / MARK).is_file():
         _refuse_foreign(output)
+    elif _said(claimed).get("run") == mark and not _close(_said(claimed), means):
+        raise InputError(
+            f"{output} holds a training with other reference log-probabilities; choose another output, or remove it "
+            "to start over"
+        )
     return Found(False, _last_checkpoint(output / "checkpoints", mark))
 
 
-def claim(output: Path, mark: str, *, anew: bool) -> None:
+def claim(output: Path, mark: str, means: Sequence[float] = (), *, anew: bool) -> None:
     """Say whose the directory is, after `look` let it pass.
 
     Args:
         output: directory of the run.
         mark: digest of all that decides its weights.
+        means: of the reference columns, by part of the examples.
         anew: whether the run begins at the beginning; what a run without checkpoints left there is then removed.
     """
     if anew:
@@ -79,7 +90,7 @@ def claim(output: Path, mark: str, *, anew: bool) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    write_json(output / "checkpoints" / MARK, {"run": mark})
+    write_json(output / "checkpoints" / MARK, {"run": mark, "reference_means": list(means)})
 
 
 def seal(checkpoint: Path, *, mark: str, step: int, sums: Mapping[str, float]) -> None:
@@ -131,6 +142,14 @@ def _refuse_foreign(output: Path) -> None:
         # A hidden file is a claim that another process of this run is just writing.
         if path.is_file() or (path.is_dir() and any(not inside.name.startswith(".") for inside in path.iterdir())):
             raise InputError(f"{path} is there and is of no pairwright training; choose another output or move it away")
+
+
+def _close(said: Mapping[str, Any], means: Sequence[float]) -> bool:
+    """Whether recorded means of the reference columns are these, but for what rounding does."""
+    recorded = said.get("reference_means") or []
+    return len(recorded) == len(means) and all(
+        math.isclose(one, other, rel_tol=_CLOSE, abs_tol=_CLOSE) for one, other in zip(recorded, means, strict=True)
+    )
 
 
 def _is_whole(checkpoint: Path, said: Mapping[str, Any]) -> bool:

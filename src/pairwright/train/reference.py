@@ -1,17 +1,28 @@
-"""Four references: what the policy's log-probabilities are compared with.
+"""The references: what the policy's log-probabilities are compared with.
 
 A reference is a function of the policy, the batch and the collated inputs; it gives `[N]` log-probabilities in nats,
 one for each answer, or None. The trainer knows nothing else about it.
+
+`none`: no reference. `columns`: numbers that stand in the data. `store`: numbers computed before the training begins,
+each once for all trainings. `frozen`: a second model. `adapter_off`: the policy with its adapter switched off.
+`adapter_before`: the policy with the adapter that it started from.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pairwright.errors import InputError
-from pairwright.logprobs.core import Batch, answer_logps
+from pairwright.logprobs.core import Batch, Ids, answer_logps
+from pairwright.logprobs.models import Dtype
+from pairwright.logprobs.stored import stored_logps
+from pairwright.train.data import Example
+from pairwright.train.policy import BEFORE
 
 Reference = Callable[[torch.nn.Module, Batch, Mapping[str, Tensor]], Tensor | None]
 
@@ -22,20 +33,27 @@ def none(policy: torch.nn.Module, batch: Batch, inputs: Mapping[str, Tensor]) ->
 
 
 def columns(policy: torch.nn.Module, batch: Batch, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Log-probabilities that stand in the data."""
+    """Log-probabilities that came with the examples, from the data or from the store."""
     return inputs["ref"]
 
 
 def adapter_off(policy: torch.nn.Module, batch: Batch, inputs: Mapping[str, Tensor]) -> Tensor:
     """The policy itself with its LoRA adapter switched off: the model that the adapter was put on, without dropout."""
     inner: Any = getattr(policy, "module", policy)
-    training = inner.training
-    inner.eval()
-    try:
-        with torch.no_grad(), inner.disable_adapter():
+    with _still(inner), inner.disable_adapter():
+        return answer_logps(inner, batch).logp
+
+
+def adapter_before(policy: torch.nn.Module, batch: Batch, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The policy with its adapter as it was at the start, which is kept on the same base under the name `before`."""
+    inner: Any = getattr(policy, "module", policy)
+    now = inner.active_adapter
+    with _still(inner):
+        inner.set_adapter(BEFORE, inference_mode=True)
+        try:
             return answer_logps(inner, batch).logp
-    finally:
-        inner.train(training)
+        finally:
+            inner.set_adapter(now)
 
 
 def frozen(model: torch.nn.Module) -> Reference:
@@ -52,12 +70,65 @@ def frozen(model: torch.nn.Module) -> Reference:
     return reference
 
 
-def check_vocabulary(policy: torch.nn.Module, reference: torch.nn.Module) -> None:
-    """Refuse a reference that reads other tokens than the policy.
+def with_stored(rows: Sequence[Example], *, model: str | Path, dtype: Dtype) -> list[Example]:
+    """Examples with the reference's log-probability of each answer, in nats, taken from the store.
+
+    Each prompt is asked for once, with all its answers; what the store does not know is computed and put there. All
+    processes of a training call this together.
+
+    Args:
+        rows: the examples.
+        model: the reference.
+        dtype: precision of its weights.
+    """
+    prompts: dict[bytes, Ids] = {}
+    answers: dict[tuple[bytes, bytes], Ids] = {}
+    keys = [[(row.prompt.tobytes(), ids.tobytes()) for ids in row.answers] for row in rows]
+    for row, mine in zip(rows, keys, strict=True):
+        prompts.setdefault(row.prompt.tobytes(), row.prompt)
+        for key, ids in zip(mine, row.answers, strict=True):
+            answers.setdefault(key, ids)
+    place = {prompt: at for at, prompt in enumerate(prompts)}
+    values = stored_logps(
+        list(prompts.values()),
+        list(answers.values()),
+        [place[prompt] for prompt, _ in answers],
+        model=model,
+        dtype=dtype,
+        label="reference",
+    )
+    known = dict(zip(answers, values.tolist(), strict=True))
+    return [replace(row, refs=tuple(known[key] for key in mine)) for row, mine in zip(rows, keys, strict=True)]
+
+
+def check_vocabulary(policy: Any, reference: Any, *, longest: int) -> None:
+    """Refuse a reference that reads other tokens than the policy, or cannot read the longest example.
+
+    Args:
+        policy: configuration of the policy.
+        reference: configuration of the reference.
+        longest: tokens of prompt and answer, at most.
 
     Raises:
-        InputError: the vocabularies differ in size.
+        InputError: the vocabularies differ in size, or the reference has fewer positions.
     """
-    sizes = [model.get_input_embeddings().weight.shape[0] for model in (policy, reference)]  # type: ignore[operator]
-    if sizes[0] != sizes[1]:
-        raise InputError(f"the model has {sizes[0]} tokens and reference_model {sizes[1]}; they must share a tokenizer")
+    ours, theirs = (getattr(config.get_text_config(), "vocab_size", None) for config in (policy, reference))
+    if ours != theirs:
+        raise InputError(f"the model has {ours} tokens and reference_model {theirs}; they must share a tokenizer")
+    positions = getattr(reference.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise InputError(
+            f"max_length is {longest} and reference_model has {positions} positions; set max_length to {positions}"
+        )
+
+
+@contextmanager
+def _still(inner: Any) -> Iterator[None]:
+    """Without gradients and without dropout."""
+    training = inner.training
+    inner.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        inner.train(training)

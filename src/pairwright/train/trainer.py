@@ -1,14 +1,15 @@
 """The one trainer, for every loss.
 
-It is `transformers.Trainer` with four things of its own: the loss is a weighted mean over the whole optimisation step
-(so a batch of 1 accumulated 8 times is a batch of 8), metrics are means over pairs, a checkpoint holds the metrics
-that were not logged yet, and a checkpoint counts only when it is whole.
+It is `transformers.Trainer` with five things of its own: the loss is a weighted mean over the whole optimisation step
+(so a batch of 1 accumulated 8 times is a batch of 8, and one of 4 on each of 2 processes too), the order of examples
+does not depend on the number of processes, metrics are means over pairs, a checkpoint holds the metrics that were not
+logged yet, and a checkpoint counts only when it is whole.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pairwright.logprobs.core import AnswerLogps, Batch, answer_logps
 from pairwright.losses import PairLogps, PairLoss, Side
 from pairwright.train.config import in_one_sentence
 from pairwright.train.data import Example
+from pairwright.train.order import Order, Rows
 from pairwright.train.output import MARK, rotate, seal
 from pairwright.train.reference import Reference, none
 
@@ -28,11 +30,17 @@ Loss = Callable[[PairLogps], PairLoss]
 
 
 def collate(rows: Sequence[Example]) -> dict[str, Tensor]:
-    """Examples as flat tensors: the fields of `Batch`, `weight` and `goal` [B], `score` and `ref` [N] where known."""
+    """Examples as flat tensors: the fields of `Batch`, `weight` and `goal` [B], `score` and `ref` [N] where known.
+
+    Fillers are left out where there is anything else. A process with nothing but fillers computes one, so that it takes
+    part in the step, under the weight 0 and with `filler` set.
+    """
+    rows = [row for row in rows if not row.filler] or [replace(rows[0], weight=0.0)]
     owner = [i for i, row in enumerate(rows) for _ in row.answers]
     batch = Batch.of([row.prompt for row in rows], [ids for row in rows for ids in row.answers], owner)
     inputs = batch._asdict()
     inputs["weight"] = torch.tensor([row.weight for row in rows], dtype=torch.float32)
+    inputs["filler"] = torch.tensor([row.filler for row in rows])
     inputs["goal"] = torch.tensor([row.goal for row in rows], dtype=torch.float32)
     for name, field in (("score", "scores"), ("ref", "refs")):
         if all(getattr(row, field) is not None for row in rows):
@@ -42,7 +50,10 @@ def collate(rows: Sequence[Example]) -> dict[str, Tensor]:
 
 
 class Meter:
-    """Sums over the pairs since the last log, in float64, so that a mean does not depend on the batches."""
+    """Sums over the pairs since the last log, in float64, so that a mean does not depend on the batches.
+
+    Each process has its own; the first one also has what a checkpoint carried over.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
@@ -92,7 +103,7 @@ class PairTrainer(Trainer):
             super().__init__(
                 model=model,
                 args=args,
-                train_dataset=rows,
+                train_dataset=Rows(rows),
                 data_collator=collate,
                 callbacks=list(callbacks),
             )
@@ -106,6 +117,20 @@ class PairTrainer(Trainer):
         """The loader of the examples, or why there is none, in a sentence."""
         with in_one_sentence():
             return super().get_train_dataloader()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+        """The order of the examples; see `Order`."""
+        rows, args = self.train_dataset.rows, self.args  # type: ignore[union-attr]
+        together = args.train_batch_size * args.world_size
+        batches = len(rows) // together if args.dataloader_drop_last else math.ceil(len(rows) / together)
+        steps = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
+        return Order(
+            len(rows),
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            shuffled=args.train_sampling_strategy == "random",
+            multiple=1 if args.dataloader_drop_last or args.world_size == 1 else together,
+            epoch=lambda: self.state.global_step // steps,
+        )
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer, or why there is none, in a sentence."""
@@ -138,13 +163,14 @@ class PairTrainer(Trainer):
     ) -> Any:
         """This batch's share of the step's weighted mean loss: `sum(weight * loss) / (weight of the whole step)`."""
         batch, weight = Batch.from_inputs(inputs), inputs["weight"]
-        with self.accelerator.autocast() if self.args.bf16 or self.args.fp16 else nullcontext():
+        with self.accelerator.autocast():
             ref = self.reference(model, batch, inputs)
         logps = answer_logps(model, batch)
         pair = pairs_of(logps, inputs, ref)
         out = self.loss(pair)
         if model.training:
-            self.meter.add(measures(pair, out, weight, single=len(logps.logp) == len(weight)))
+            found = measures(pair, out, weight, single=len(logps.logp) == len(weight))
+            self.meter.add({name: values[~inputs["filler"]] for name, values in found.items()})
         total = weight.sum() if num_items_in_batch is None else num_items_in_batch
         share = (weight * out.loss).sum() / torch.as_tensor(total).clamp_min(1e-12).to(out.loss.dtype)
         # Gradients are averaged over processes; each has only its own part of the sum.
@@ -178,9 +204,19 @@ class PairTrainer(Trainer):
         if broken:
             raise _no_number(f"{_name(broken[0])} is {sums[broken[0]]}", self.state.global_step)
         model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
-        if not all(bool(weight.isfinite().all()) for weight in model.parameters() if weight.requires_grad):
+        mine = (getattr(weight, "_local_tensor", weight) for weight in model.parameters() if weight.requires_grad)
+        bad = torch.tensor(sum(not bool(weight.isfinite().all()) for weight in mine), device=self.args.device)
+        if self.args.world_size > 1:  # where weights are spread, each process sees its own part
+            bad = self.accelerator.reduce(bad, "sum")
+        if int(bad):
             raise _no_number("a weight is no finite number", self.state.global_step)
         return sums
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether no process has all the weights (FSDP, ZeRO-3)."""
+        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None) if self.is_deepspeed_enabled else None
+        return bool(self.is_fsdp_enabled) or (plugin is not None and plugin.zero_stage == 3)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         sums = self.check_finite()
@@ -199,8 +235,9 @@ class PairTrainer(Trainer):
         resuming would look for the end of training after one more step.)
         """
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if self.args.process_index == 0:
-            self.meter.sums = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))["sums"]
+        # All have the names, so that sums can be added up; one has the numbers.
+        sums = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))["sums"]
+        self.meter.sums = {name: total if self.args.process_index == 0 else 0.0 for name, total in sums.items()}
         if state.global_step < state.max_steps:
             self.train(resume_from_checkpoint=str(checkpoint))
             return
