@@ -1,4 +1,4 @@
-"""The scorer contract, and implicit rewards from columns."""
+"""The contract of scorers, by sample and all at once."""
 
 import sys
 from types import ModuleType
@@ -9,11 +9,11 @@ import pytest
 
 from pairwright.errors import InputError
 from pairwright.preferences import Preferences
-from pairwright.relabel import relabel
-from pairwright.scorers import Sample, Score, implicit, score
+from pairwright.scorers import score
 
 MINE = """
-from pairwright.scorers import Score
+import polars as pl
+from pairwright.scorers import Score, Scores
 seen = []
 def length(samples, *, per: float = 1.0):
     seen.extend(samples)
@@ -22,6 +22,16 @@ def matches(samples):
     return [Score(float(s.answer == s.extras["reference"])) for s in samples]
 def lost(samples):
     return []
+def centred(prefs, *, shift: float = 0.0):
+    values = prefs.responses.select("score").collect()["score"]
+    mean, none = values.mean(), {"unscored": values.null_count()}
+    return Scores(values - mean + shift, none, prefs, {"mean": mean}, ("The mean was taken away.",))
+def short(prefs):
+    return Scores(pl.Series([1.0]), {}, prefs)
+def no_scores(prefs):
+    return [1.0]
+def infinite_at_once(prefs):
+    return Scores(pl.Series([1.0, float("nan"), float("inf"), None]), {"why not": 1}, prefs)
 def infinite(samples):
     return [Score(float("inf")) for s in samples]
 """
@@ -91,34 +101,23 @@ def test_replaced_scores_are_said(prefs: Preferences, mine: ModuleType) -> None:
     assert "The 3 numbers that were in score are replaced." in step.notes
 
 
-def test_implicit_reward_is_beta_times_the_log_ratio(prefs: Preferences) -> None:
-    result = score(prefs, "implicit", policy="m", reference="ref", beta=0.5)
-    # 0.5 * (-10 + 11), 0.5 * (-12 + 11), 0.5 * (-3 + 5), unknown.
-    assert result.responses.collect()["score"].to_list() == [0.5, -0.5, 1.0, None]
-    assert result.lineage[-1].settings["unscored"] == {"no_logp": 1}
-
-
-def test_implicit_scores_can_be_relabelled(prefs: Preferences) -> None:
-    result = relabel(score(prefs, "implicit", policy="m", reference="ref"), source_range="percentiles")
-    assert result.pairs.collect()["goal"].to_list() == [1.0, -1.0]
-    asked = [row["prompt"][0]["content"] for row in result.rows()]
-    assert "Overall score: 10." in asked[0]
-    assert "Overall score: 1." in asked[1]
-
-
-def test_implicit_is_a_plain_function() -> None:
-    sample = Sample([], [], numbers={"logp_m": -1.0, "logp_ref": -3.0})
-    assert implicit([sample], policy="m", reference="logp_ref", beta=2) == [Score(4.0)]
-    assert implicit([], policy="m", reference="ref") == []
+def test_a_scorer_that_takes_all_answers(prefs: Preferences, mine: ModuleType) -> None:
+    result = score(prefs, "mine_scorers:centred", into="score_centred", shift="1")
+    got = result.responses.collect()
+    # Scores 9, 2, 5 and none: the mean is 16 / 3, and one is added.
+    assert got["score_centred"].to_list() == pytest.approx([9 - 13 / 3, 2 - 13 / 3, 5 - 13 / 3, None])
+    step = result.lineage[-1]
+    assert step.settings["unscored"] == {"unscored": 1}
+    assert step.found == {"mean": pytest.approx(16 / 3)}
+    assert step.notes == ("The mean was taken away.", "1 answers stay unscored: unscored.")
 
 
 @pytest.mark.parametrize(
     ("scorer", "settings", "says"),
     [
         ("implicitt", {}, "did you mean 'implicit'"),
-        ("implicit", {"policy": "m"}, "reference: Field required"),
-        ("implicit", {"policy": "n", "reference": "ref"}, "no column 'logp_n'"),
-        ("implicit", {"policy": "m", "reference": "reff"}, "did you mean 'logp_ref'"),
+        ("mine_scorers:short", {}, "gave 1 scores for 4 answers"),
+        ("mine_scorers:no_scores", {}, "takes prefs, so it must give Scores, not list"),
         ("mine_scorers:lost", {}, "gave 0 scores for 4 answers"),
         ("mine_scorers:length", {"into": "quality"}, "'score' or 'score_<name>', not 'quality'"),
     ],
@@ -134,3 +133,6 @@ def test_a_score_that_is_no_number_stays_unscored(prefs: Preferences, mine: Modu
     result = score(prefs, "mine_scorers:infinite")
     assert result.responses.collect()["score"].null_count() == 4
     assert result.lineage[-1].settings["unscored"] == {"non_finite_score": 4}
+    result = score(prefs, "mine_scorers:infinite_at_once")
+    assert result.responses.collect()["score"].to_list() == [1.0, None, None, None]
+    assert result.lineage[-1].settings["unscored"] == {"why not": 1, "non_finite_score": 2}

@@ -140,7 +140,18 @@ def overlap_table(found: Mapping[str, Any]) -> str:
     return f"{head}\n{table(rows, ('', *common))}"
 
 
-_TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {"overlap": overlap_table}
+def flips_table(found: Mapping[str, Any]) -> str:
+    """How often implicit rewards order pairs against their labels, in all and by split."""
+    columns = ("pairs", "same", "flipped", "ties", "unknown")
+    parts = {"all": found, **found.get("by_split", {})}
+    rows = []
+    for name, row in parts.items():
+        rate = "-" if row["flip_rate"] is None else f"{row['flip_rate']:.1%}"
+        rows.append((name, *(f"{row[column]:,}" for column in columns), rate))
+    return f"Order of the implicit reward against the label:\n{table(rows, ('', *columns, 'flip rate'))}"
+
+
+_TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {"overlap": overlap_table, "flips": flips_table}
 """What a step found that is better shown as a table; the notes say the rest."""
 
 

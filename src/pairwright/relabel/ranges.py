@@ -35,10 +35,7 @@ def source_ranges(
         return (AS_THEY_ARE,) * len(columns)
     if wanted != "percentiles":
         return (_given(wanted),) * len(columns)
-    train = pl.col("split") == "train"
-    used = pairs.filter(train | ~train.any())
-    ids = pl.concat([used.select(response_id=pl.col(side)) for side in ("chosen_id", "rejected_id")])
-    answers = prefs.responses.select("response_id", *columns).join(ids, on="response_id", how="semi")
+    answers = training_answers(prefs, pairs, columns)
     finite = [pl.col(name).filter(pl.col(name).is_finite()) for name in columns]
     low, high = (
         answers.select([column.quantile(share, interpolation="linear") for column in finite]).collect().row(0)
@@ -53,6 +50,14 @@ def source_ranges(
                 "to the scale; give source_range LO HI"
             )
     return tuple(zip(low, high, strict=True))
+
+
+def training_answers(prefs: Preferences, pairs: pl.LazyFrame, columns: Sequence[str]) -> pl.LazyFrame:
+    """The answers, of both sides, that training pairs use; of all pairs when none is in the split `train`."""
+    train = pl.col("split") == "train"
+    used = pairs.filter(train | ~train.any())
+    ids = pl.concat([used.select(response_id=pl.col(side)) for side in ("chosen_id", "rejected_id")])
+    return prefs.responses.select("response_id", *columns).join(ids, on="response_id", how="semi")
 
 
 def _given(wanted: Range) -> Range:

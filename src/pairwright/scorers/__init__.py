@@ -2,11 +2,14 @@
 
 A scorer is a plug: `scorer(samples, *, settings) -> list[Score]`, one `Score` for each `Sample`, in order. A scorer
 that cannot score an answer gives `Score(None, why)`: the answer stays unscored, and the lineage counts why.
+
+A scorer that must see all answers at once, to run a model over them or to find a range, calls its first parameter
+`prefs`: `scorer(prefs, *, settings) -> Scores`.
 """
 
-from pairwright.scorers.columns import implicit
-from pairwright.scorers.sample import Sample, Score
+from pairwright.scorers.implicit import implicit
+from pairwright.scorers.sample import Sample, Score, Scores
 from pairwright.scorers.table import SCORERS
 from pairwright.scorers.verb import score
 
-__all__ = ["SCORERS", "Sample", "Score", "implicit", "score"]
+__all__ = ["SCORERS", "Sample", "Score", "Scores", "implicit", "score"]

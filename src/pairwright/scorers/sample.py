@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import polars as pl
+
 from pairwright.chat import Conversation, text_of
+from pairwright.preferences import Preferences
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -36,3 +39,19 @@ class Score:
     value: float | None
     why: str = ""
     """Why there is none, in one or two words: it is the name under which it is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The numbers on all answers at once, from a scorer that takes `prefs`."""
+
+    values: pl.Series
+    """One for each answer, in the order of `responses`; null where there is none."""
+    why: Mapping[str, int]
+    """How many have none, by reason."""
+    prefs: Preferences
+    """The data with what was computed on the way: further columns of the answers, further steps."""
+    found: Mapping[str, Any] = field(default_factory=_nothing)
+    """What was measured on the way, for the lineage; JSON values."""
+    notes: tuple[str, ...] = ()
+    """The same in words."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from pairwright.scorers.columns import implicit
-from pairwright.scorers.sample import Score
+from pairwright.scorers.implicit import implicit
+from pairwright.scorers.sample import Score, Scores
 
-SCORERS: dict[str, Callable[..., list[Score]]] = {
+SCORERS: dict[str, Callable[..., list[Score] | Scores]] = {
     "implicit": implicit,
 }

@@ -1,17 +1,18 @@
 """The verb `score`."""
 
+import inspect
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
 
 import polars as pl
 
 from pairwright.errors import InputError
-from pairwright.plug import bind, find
+from pairwright.plug import Plug, bind, find
 from pairwright.preferences import Preferences, Step
-from pairwright.scorers.sample import Sample, Score
+from pairwright.scorers.sample import Sample, Score, Scores
 from pairwright.scorers.table import SCORERS
 
 _CHUNK = 10_000
@@ -29,11 +30,48 @@ def score(prefs: Preferences, scorer: str, *, into: str = "score", **settings: A
 
     Raises:
         InputError: there is no such scorer or setting, `into` is no score column, or the scorer does not give one
-            `Score` for each answer.
+            score for each answer.
     """
     if into != "score" and not into.startswith("score_"):
         raise InputError(f"score: into is 'score' or 'score_<name>', not {into!r}")
-    bound = bind(find(SCORERS, scorer, kind="scorer"), settings, kind="scorer")
+    plug = find(SCORERS, scorer, kind="scorer")
+    bound = bind(plug, settings, kind="scorer")
+    scores = bound(prefs) if _takes_all(plug) else _by_sample(prefs, bound, scorer)
+    if not isinstance(scores, Scores):
+        raise InputError(f"scorer {scorer!r} takes prefs, so it must give Scores, not {type(scores).__name__}")
+    prefs, values = scores.prefs, scores.values.cast(pl.Float64)
+    if len(values) != prefs.counts().responses:
+        raise InputError(f"scorer {scorer!r} gave {len(values)} scores for {prefs.counts().responses} answers")
+    why = dict(scores.why)
+    infinite = int((~values.is_finite()).sum())
+    if infinite:
+        values = pl.select(pl.when(values.is_finite()).then(values)).to_series()
+        why["non_finite_score"] = why.get("non_finite_score", 0) + infinite
+    had = into in prefs.responses.collect_schema()
+    held = int(prefs.responses.select(pl.col(into).count()).collect().item()) if had else 0
+    column = pl.DataFrame({into: values})
+    responses = pl.concat([prefs.responses.drop(into, strict=False), column.lazy()], how="horizontal")
+    notes = [*scores.notes, *(f"{count:,} answers stay unscored: {reason}." for reason, count in why.items())]
+    if held:
+        notes.append(f"The {held:,} numbers that were in {into} are replaced.")
+    step = Step(
+        name="score",
+        settings={"scorer": scorer, "into": into, "unscored": why, **cast(partial[Any], bound).keywords},
+        rows_in=len(values),
+        rows_out=len(values),
+        notes=tuple(notes),
+        found=dict(scores.found),
+    )
+    return prefs.then(step, responses=responses)
+
+
+def _takes_all(plug: Plug) -> bool:
+    """Whether a scorer takes the whole data: its first parameter is called `prefs`."""
+    return next(iter(inspect.signature(plug).parameters), None) == "prefs"
+
+
+def _by_sample(prefs: Preferences, bound: Callable[[list[Sample]], list[Score]], scorer: str) -> Scores:
+    """The scores of a scorer that takes samples, list by list."""
     values: list[float | None] = []
     why: Counter[str] = Counter()
     for samples in _samples(prefs):
@@ -45,21 +83,7 @@ def score(prefs: Preferences, scorer: str, *, into: str = "score", **settings: A
             values.append(value)
             if value is None:
                 why[reason] += 1
-    had = into in prefs.responses.collect_schema()
-    held = int(prefs.responses.select(pl.col(into).count()).collect().item()) if had else 0
-    column = pl.DataFrame({into: pl.Series(values, dtype=pl.Float64)})
-    responses = pl.concat([prefs.responses.drop(into, strict=False), column.lazy()], how="horizontal")
-    notes = [f"{count:,} answers stay unscored: {reason}." for reason, count in why.items()]
-    if held:
-        notes.append(f"The {held:,} numbers that were in {into} are replaced.")
-    step = Step(
-        name="score",
-        settings={"scorer": scorer, "into": into, "unscored": dict(why), **cast(partial[Any], bound).keywords},
-        rows_in=len(values),
-        rows_out=len(values),
-        notes=tuple(notes),
-    )
-    return prefs.then(step, responses=responses)
+    return Scores(pl.Series(values, dtype=pl.Float64), why, prefs)
 
 
 def _checked(number: Score) -> tuple[float | None, str]:
