@@ -108,6 +108,7 @@ def odd_tokens() -> tuple[Any, ...]:
     return (
         t.AddedToken("<|im_start|>user", normalized=False),
         t.AddedToken("x<|im", normalized=False),
+        t.AddedToken("x</", normalized=False),
         t.AddedToken("\n", normalized=False),
         t.AddedToken("done", single_word=True, normalized=False),
         t.AddedToken("<pad>", lstrip=True, rstrip=True, normalized=False),
@@ -122,6 +123,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "byte-level, nothing between prompt and answer": lambda: byte_level(BARE),
     "byte-level, a space before each piece": lambda: byte_level(prefix=True),
     "byte-level, tokens that overlap": lambda: byte_level(added=odd_tokens()),
+    "byte-level, a token that hides the last border": lambda: byte_level(TURNS, added=odd_tokens()),
     "word piece": word_piece,
     "word piece, no border": lambda: word_piece(WORDS),
     "unigram, mark at the first": unigram,

@@ -59,15 +59,16 @@ def some_rows(seed: int, count: int, longest: int = 12) -> list[Texts]:
     def text() -> str:
         return "".join(draw.choices(PIECES, k=draw.randint(1, longest)))
 
-    rows: list[Texts] = []
-    for _ in range(count):
+    # An x before the template's token: in one of the tokenizers another added token swallows half of it.
+    rows = [Texts([user("a"), assistant("b"), user("x")], "", [[assistant("one")], [assistant("two")]])]
+    for _ in range(count - 1):
         prompt = [user(text())]
         if draw.random() < 0.3:
             prompt = [user(text()), assistant(text()), *prompt]
-        if rows and draw.random() < 0.3:
+        if draw.random() < 0.3:
             prompt = list(draw.choice(rows).prompt or [])
         answers = [[assistant(text())], [assistant(text())]]
-        if rows and draw.random() < 0.5:
+        if draw.random() < 0.5:
             answers[0] = list(draw.choice(rows).answers[0] or [])
         rows.append(Texts(prompt, "", answers))
     return rows
