@@ -18,11 +18,13 @@ keeps it; nothing here is ever changed in place, and a row that is dropped is co
 import hashlib
 import io
 import json
+import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -225,7 +227,8 @@ class Preferences:
     def save(self, path: str | Path) -> Path:
         """Write the native directory: three parquet files, and `manifest.json` last. An old one is replaced.
 
-        What was opened from the old one stays readable: its files live until nothing scans them any more.
+        What was opened from the old one stays readable: its files live until nothing scans them any more. A frame that
+        is as it was loaded is copied byte for byte, so a step that changes pairs does not pack the texts anew.
 
         Raises:
             InputError: something else than a native directory stands at `path`, or one that holds other files too.
@@ -238,7 +241,11 @@ class Preferences:
             rows: dict[str, int] = {}
             for name, frame in self._frames().items():
                 file = temporary / f"{name}.parquet"
-                frame.sink_parquet(file, compression="zstd", row_group_size=100_000, statistics=False)
+                opened = _FILES.get(id(frame))
+                if opened is None:
+                    frame.sink_parquet(file, compression="zstd", row_group_size=100_000, statistics=False)
+                else:
+                    _copy(opened, file)
                 rows[name] = pl.scan_parquet(file).select(pl.len()).collect().item()
             text = json.dumps(self.manifest() | {"rows": rows}, ensure_ascii=False, indent=2)
             (temporary / "manifest.json").write_text(text + "\n", encoding="utf-8")
@@ -388,16 +395,37 @@ def _check_ours(target: Path) -> None:
         )
 
 
+_FILES: dict[int, IO[bytes]] = {}
+"""The open files of frames that are as they were loaded, by the frame's `id`; closed when the frame is gone."""
+
+
 def _scanned(file: Path) -> pl.LazyFrame:
     """A parquet file as a lazy frame that reads the open file, not whatever has its name by then."""
+    opened = None
     try:
-        with file.open("rb") as opened:
-            frame = pl.scan_parquet(opened)
-            frame.collect_schema()
+        opened = file.open("rb")
+        frame = pl.scan_parquet(opened)
+        frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
+        if opened is not None:
+            opened.close()
         says = str(error).strip().split("\n")[0][:200]
         raise InputError(f"{file} is no readable parquet file ({says}); write the data again") from error
+    _FILES[id(frame)] = opened
+    weakref.finalize(frame, _close, id(frame))
     return frame
+
+
+def _close(key: int) -> None:
+    _FILES.pop(key).close()
+
+
+def _copy(opened: IO[bytes], target: Path) -> None:
+    """The whole of an open file, whose position others may share, under another name."""
+    with target.open("wb") as out:
+        at = 0
+        while piece := os.pread(opened.fileno(), 1 << 22, at):
+            at += out.write(piece)
 
 
 def _told(step: Step) -> str:

@@ -1,6 +1,8 @@
 """The noun: frames, views, equality, the native directory."""
 
+import gc
 import json
+import os
 from pathlib import Path
 
 import polars as pl
@@ -193,6 +195,36 @@ def test_what_was_saved_over_the_data_it_came_from_stays_readable(prefs: Prefere
     fewer.save(tmp_path / "data")
     assert Preferences.load(tmp_path / "data") == fewer
     assert fewer.view("score").collect()["score_chosen"].to_list() == [7.5, 2.0]
+
+
+def test_what_a_step_does_not_change_is_copied_and_not_packed_anew(prefs: Preferences, tmp_path: Path) -> None:
+    prefs.save(tmp_path / "data")
+    pl.read_parquet(tmp_path / "data" / "responses.parquet").write_parquet(
+        tmp_path / "data" / "responses.parquet", compression="snappy"
+    )
+    opened = Preferences.load(tmp_path / "data")
+    texts = (tmp_path / "data" / "responses.parquet").read_bytes()
+    (tmp_path / "data" / "responses.parquet").unlink()  # the copy is of the open file, whatever its name stands for now
+    step = opened.then(Step(name="select"), pairs=opened.pairs.head(2))
+    step.save(tmp_path / "fewer")
+    assert (tmp_path / "fewer" / "responses.parquet").read_bytes() == texts
+    assert Preferences.load(tmp_path / "fewer") == step
+    more = step.then(Step(name="score"), responses=step.responses.with_columns(score=pl.lit(1.0)))
+    more.save(tmp_path / "scored")
+    assert Preferences.load(tmp_path / "scored") == more
+    assert Preferences.load(tmp_path / "scored").responses.collect()["score"].to_list() == [1.0] * 4
+
+
+def test_the_files_of_frames_that_are_gone_are_closed(prefs: Preferences, tmp_path: Path) -> None:
+    prefs.save(tmp_path / "data")
+    before = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
+    for _ in range(5):
+        opened = Preferences.load(tmp_path / "data")
+        assert opened.counts().pairs == 3
+        del opened
+    gc.collect()
+    after = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
+    assert len(after) <= len(before)
 
 
 def test_a_foreign_directory_is_not_overwritten(prefs: Preferences, tmp_path: Path) -> None:
