@@ -116,3 +116,40 @@ def test_model_and_reference_in_one_go(model: Path, tmp_path: Path) -> None:
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot open the tokenizer"):
         logprobs(tiny.preferences(1), model=tmp_path / "nothing")
+
+
+def test_only_the_answers_of_a_split_are_scored_and_the_others_counted(model: Path) -> None:
+    prefs = tiny.preferences(4)
+    pairs = prefs.pairs.with_columns(split=pl.Series(["train", "test", "train", "test"]))
+    data = Preferences.of(prefs.prompts, prefs.responses, pairs)
+    whole = logprobs(data, model=model, name="m").responses.collect()
+    out = logprobs(data, model=model, name="m", only="test")
+    frame = out.responses.collect()
+    wanted = [False, False, True, True] * 2
+    assert frame["logp_m"].is_not_null().to_list() == wanted
+    assert frame["len_m"].is_not_null().to_list() == wanted
+    assert frame.filter(pl.Series(wanted))["logp_m"].to_list() == pytest.approx(
+        whole.filter(pl.Series(wanted))["logp_m"].to_list(), abs=1e-5
+    )
+    assert out.lineage[-1].notes == ("4 answers have no logp_m: other_split",)
+    assert out.lineage[-1].settings["only"] == "test"
+    assert (frame["response_id"] == whole["response_id"]).all()
+
+
+def test_only_the_pairs_of_a_split_are_scored_under_their_goals(model: Path) -> None:
+    prefs = tiny.preferences(3)
+    step = Step(name="relabel", settings={"goal": {"template": "Reach {scores}", "placement": "user"}})
+    split = pl.Series(["train", "test", None], dtype=pl.String)
+    data = prefs.then(step, pairs=prefs.pairs.with_columns(goal=pl.Series([8.0, 8.0, 8.0]), split=split))
+    whole = logprobs(data, model=model, name="m").pairs.collect()
+    out = logprobs(data, model=model, name="m", only="test")
+    for side in ("chosen", "rejected"):
+        column = out.pairs.collect()[f"logp_m_{side}"].to_list()
+        assert column == [None, pytest.approx(whole[f"logp_m_{side}"][1], abs=1e-5), None]
+    assert out.lineage[-1].notes == ("4 answers have no logp_m: other_split",)
+    assert "logp_m" not in out.responses.collect_schema()
+
+
+def test_a_split_that_is_not_there_is_a_sentence(model: Path) -> None:
+    with pytest.raises(InputError, match="no pairs are in split 'tset' \\(they are in train\\)"):
+        logprobs(tiny.preferences(2), model=model, only="tset")

@@ -3,6 +3,7 @@
 The columns serve selection by implicit margin, training without a second model in memory, and before/after diagnosis.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -14,7 +15,8 @@ from pairwright.chat import supports_system
 from pairwright.errors import InputError, need
 from pairwright.goals import GoalFormat
 from pairwright.logprobs.models import Dtype, name_of, open_config, open_tokenizer
-from pairwright.logprobs.stored import stored_logps
+from pairwright.logprobs.ranks import is_first
+from pairwright.logprobs.stored import find_logps
 from pairwright.logprobs.tokenise import Limits, Texts, Tokens, tokenise_many
 from pairwright.preferences import Preferences, Step
 
@@ -41,6 +43,8 @@ def logprobs(
     max_length: int | None = None,
     max_prompt_length: int | None = None,
     dtype: Dtype = "float32",
+    only: str | None = None,
+    store: bool = True,
 ) -> Preferences:
     """Write each answer's log-probability under a model, summed over its tokens, in nats.
 
@@ -50,6 +54,10 @@ def logprobs(
     missing, empty, of several messages, or too long for `max_length` gets null, as one without a prompt does; how many
     is said in the lineage.
 
+    What the store has seen of a model is not computed again, whatever the model is called and wherever it lies; a run
+    that was killed goes on where it was. Under `accelerate launch` the processes share the work and each gets all of
+    it. `pairwright logprobs --prune` shows what the store holds, and clears it.
+
     Args:
         prefs: the answers.
         model: a `save_pretrained` directory or hub name.
@@ -57,15 +65,19 @@ def logprobs(
         reference: a second model, whose columns are `logp_<reference_name>`; training reads them in place of a model.
         reference_name: of the reference's columns.
         tokenizer: of both models; the model's own when not given.
-        batch_tokens: tokens of a padded batch, at most (a longer answer is a batch of its own).
+        batch_tokens: tokens of a batch, at most; a prompt counts once for all its answers (a longer answer is a batch
+            of its own).
         max_length: tokens of prompt and answer; None is 1024, or the positions that the model has.
         max_prompt_length: tokens of the prompt; None is half of `max_length`; longer prompts are cut in the user's
             text.
         dtype: precision of the weights; sums are float32 in any case.
+        only: a split; answers that no pair of it needs get null, and are counted as `other_split`.
+        store: read and write the store; without it everything is computed and nothing kept.
 
     Raises:
-        InputError: there is no such model, its template refuses the prompts, or two columns would have one name.
-        PairwrightError: a log-probability is not finite.
+        InputError: there is no such model or split, its template refuses the prompts, or two columns would have one
+            name.
+        PairwrightError: a log-probability is not finite, or another process of the job stopped.
     """
     need("torch", extra="train")
     models = {name or name_of(model): model}
@@ -74,16 +86,58 @@ def logprobs(
             raise InputError(f"model and reference would both fill logp_{reference_name}; set name or reference_name")
         models[reference_name] = reference
     reader = open_tokenizer(tokenizer or model)
+    part = prefs if only is None else _in_split(prefs, only)
+    on_pairs = part.has_goals
     for label, place in models.items():
         limits = Limits.of(open_config(place), max_length, max_prompt_length)
-        on_pairs = prefs.has_goals
-        rows = pair_texts(prefs, reader) if on_pairs else answer_texts(prefs)
+        rows = pair_texts(part, reader) if on_pairs else answer_texts(part)
         scored = _score(
-            reader, rows, limits, model=place, dtype=dtype, batch_tokens=batch_tokens, label=f"logp_{label}"
+            reader,
+            rows,
+            limits,
+            model=place,
+            dtype=dtype,
+            batch_tokens=batch_tokens,
+            label=f"logp_{label}",
+            store=store,
         )
         settings = {"model": str(place), "name": label, "dtype": dtype, **limits._asdict()}
+        if only is not None:
+            settings["only"] = only
+            scored = _among_all(prefs, only, scored, on_pairs=on_pairs)
         prefs = _with_columns(prefs, label, scored, on_pairs=on_pairs, settings=settings)
     return prefs
+
+
+def _in_split(prefs: Preferences, only: str) -> Preferences:
+    """The pairs of a split, and the answers that they need, in their order."""
+    there = prefs.pairs.select(pl.col("split").unique().sort().drop_nulls()).collect()["split"].to_list()
+    if only not in there:
+        known = f"they are in {', '.join(there)}" if there else "there are none"
+        raise InputError(f"logprobs: no pairs are in split {only!r} ({known}); run split first, or change only")
+    pairs = prefs.pairs.filter(pl.col("split") == only)
+    return Preferences.of(prefs.prompts, prefs.responses.filter(_needed(pairs)), pairs, prefs.lineage)
+
+
+def _needed(pairs: pl.LazyFrame) -> pl.Expr:
+    """Whether a row of responses is the answer of one of these pairs."""
+    ids = pairs.select(pl.col("chosen_id").append(pl.col("rejected_id")).unique()).collect().to_series()
+    return pl.col("response_id").is_in(ids.implode())
+
+
+def _among_all(prefs: Preferences, only: str, scored: Scored, *, on_pairs: bool) -> Scored:
+    """What was found for the answers of a split, in the places that they have among all; null for the others."""
+    in_split = pl.col("split").eq_missing(pl.lit(only))
+    if on_pairs:
+        mask = prefs.pairs.select(in_split).collect().to_series().to_numpy().repeat(2)
+    else:
+        mask = prefs.responses.select(_needed(prefs.pairs.filter(in_split))).collect().to_series().to_numpy()
+    logp: list[float | None] = [None] * len(mask)
+    length: list[int | None] = [None] * len(mask)
+    for at, value, tokens in zip(mask.nonzero()[0].tolist(), scored.logp, scored.length, strict=True):
+        logp[at], length[at] = value, tokens
+    others = len(mask) - len(scored.logp)
+    return Scored(logp, length, scored.lost | ({"other_split": others} if others else {}))
 
 
 def answer_texts(prefs: Preferences) -> Iterator[Texts]:
@@ -136,6 +190,7 @@ def _score(
     dtype: Dtype,
     batch_tokens: int,
     label: str,
+    store: bool,
 ) -> Scored:
     """What a model says of every answer of `rows`, in their order."""
     prompts: list[list[int]] = []
@@ -147,7 +202,7 @@ def _score(
         tokens += group
         owner += [len(prompts) - 1] * len(group)
     sound = [i for i, each in enumerate(tokens) if each.lost is None]
-    found = stored_logps(
+    found = find_logps(
         prompts,
         [tokens[i].completion_ids for i in sound],
         [owner[i] for i in sound],
@@ -155,9 +210,14 @@ def _score(
         dtype=dtype,
         batch_tokens=batch_tokens,
         label=label,
+        store=store,
     )
+    if found.known and is_first():
+        print(
+            f"{label}: {found.known:,} answers from the store, {found.computed:,} computed", file=sys.stderr, flush=True
+        )
     logp: list[float | None] = [None] * len(tokens)
-    for i, value in zip(sound, found.tolist(), strict=True):
+    for i, value in zip(sound, found.logp.tolist(), strict=True):
         logp[i] = value
     lost: dict[str, int] = {}
     for each in tokens:

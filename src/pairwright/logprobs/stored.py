@@ -6,7 +6,7 @@ process computes every n-th batch, and all get all values.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -139,31 +139,32 @@ def _share(
     mine = groups[job.rank :: job.size]
     values = np.full(len(texts), math.nan) if shelf is None else shelf.known(work.keys)
     unknown = np.isnan(values)
+    computed = np.zeros(len(texts), np.bool_)
     todo = [left for group in mine if (left := [i for i in group if unknown[i]])]
     if todo:
         writer = None if shelf is None else shelf.writer()
-        _compute(work, todo, values, writer, model=model, dtype=dtype, label=label, quiet=job.rank > 0)
+        for group, found in _computed(work, todo, writer, model=model, dtype=dtype, label=label, quiet=job.rank > 0):
+            values[group], computed[group] = found, True
     if job.size > 1:
         # Each answer's value comes from the one process whose batch it is in, so nothing is ever added to it.
         own = np.zeros(len(texts), np.bool_)
         own[[i for group in mine for i in group]] = True
         values = job.added(np.where(own, values, 0.0))
-        unknown = job.added((own & unknown).astype(np.int32)).astype(np.bool_)
-    return values, unknown
+        computed = job.added(computed.astype(np.int32)).astype(np.bool_)
+    return values, computed
 
 
-def _compute(
+def _computed(
     work: Work,
     groups: list[list[int]],
-    values: NDArray[np.float64],
     writer: Writer | None,
     *,
     model: str | Path,
     dtype: Dtype,
     label: str,
     quiet: bool,
-) -> None:
-    """Fill `values` for groups of answers, storing each group before the next is begun."""
+) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
+    """Groups of answers with their values, each stored before the next is begun."""
     import torch
 
     from pairwright.logprobs.core import Batch, answer_logps
@@ -172,7 +173,7 @@ def _compute(
     device = next(network.parameters()).device
     size = [sum(len(work.answers[i]) for i in group) for group in groups]
     ticker = None if quiet else Ticker(label, sum(size), "tokens")
-    with torch.inference_mode(), writer or nullcontext() as out:
+    with writer or nullcontext() as out:
         for group, tokens in zip(groups, size, strict=True):
             asked = list(dict.fromkeys(work.owner[i] for i in group))
             place = {prompt: at for at, prompt in enumerate(asked)}
@@ -181,13 +182,14 @@ def _compute(
                 [work.answers[i] for i in group],
                 [place[work.owner[i]] for i in group],
             )
-            found = answer_logps(network, batch.to(device)).logp.double().cpu().numpy()
-            values[group] = found
+            with torch.inference_mode():
+                found = answer_logps(network, batch.to(device)).logp.double().cpu().numpy()
             if out is not None:
                 sound = np.isfinite(found)
                 out.put(work.keys[group][sound], found[sound])
             if ticker is not None:
                 ticker.add(tokens)
+            yield group, found
 
 
 def _different(
