@@ -169,7 +169,8 @@ def _same_role(messages: str) -> pl.Expr:
     """Whether two neighbouring messages have one role. Tools excepted: several may answer one call."""
     role = pl.element().struct.field("role")
     same = (role == role.shift(1)) & (role != "tool")
-    return pl.col(messages).list.eval(same.any()).list.first().fill_null(False).alias("same_role")
+    several = pl.when(pl.col(messages).list.len() > 1).then(pl.col(messages))  # most are one message, and cost nothing
+    return several.list.eval(same.any()).list.first().fill_null(False).alias("same_role")
 
 
 def _role(messages: str, which: Literal["first", "last"]) -> pl.Expr:
