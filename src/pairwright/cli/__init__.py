@@ -3,6 +3,7 @@
     menu.py       the verbs, and `pairwright --help`
     flags.py      a signature as flags
     data.py       verbs from preferences to preferences, `convert` and `audit`
+    store.py      logprobs, and what its store holds
     models.py     verbs with a model: scratch, train, generate, evaluate
     runs.py       run, quickstart, report
     lists.py      list

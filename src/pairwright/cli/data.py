@@ -40,6 +40,8 @@ _RENAMED: dict[str, dict[str, Mapping[str, Any]]] = {"score": {"scorer": {"word"
 
 def change(verb: str, arguments: Sequence[str]) -> int:
     """`pairwright VERB IN -o OUT`, for every verb that takes preferences and gives preferences."""
+    from pairwright.logprobs.ranks import is_first
+
     function, schema = settings_schema(STEPS[verb])
     target = out("What to write: a directory (everything), or a .parquet, .jsonl, .json or .csv file (pairs, flat).")
     plugs = _plug_flags(verb, schema, arguments)
@@ -48,8 +50,10 @@ def change(verb: str, arguments: Sequence[str]) -> int:
     of_plugs = {flag.name: given[flag.name] for flag in plugs if given[flag.name] != flag.default}
     settings = settings_given(verb, schema, given, also=of_plugs)
     output: Path = given["output"]
-    prefs = function(read_in(given, output=output), **settings)
-    tell(prefs, write_out(prefs, output), as_json=given["json"])
+    writes = is_first()
+    prefs = function(read_in(given, output=output if writes else None), **settings)
+    if writes:  # of the processes of `accelerate launch`, which all have the whole result, one
+        tell(prefs, write_out(prefs, output), as_json=given["json"])
     return 0
 
 

@@ -27,7 +27,7 @@ COMMANDS: dict[str, Command] = {
     "score": Command("put a number on every answer", "pairwright.cli.data:change"),
     "pair": Command("make pairs of scored answers", "pairwright.cli.data:change"),
     "split": Command("set prompts aside for testing", "pairwright.cli.data:change"),
-    "logprobs": Command("log-probabilities of the answers under a model", "pairwright.cli.data:change"),
+    "logprobs": Command("log-probabilities of the answers under a model", "pairwright.cli.store:logprobs"),
     "select": Command("keep the pairs that teach most", "pairwright.cli.data:change"),
     "relabel": Command("make pairs that ask for a score", "pairwright.cli.data:change"),
     "scratch": Command("a tokenizer and a small random model", "pairwright.cli.models:scratch"),
