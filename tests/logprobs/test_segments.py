@@ -150,3 +150,24 @@ def test_a_store_that_cannot_be_written_is_said_once_and_does_without(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "cannot be written (Not a directory); going on without it" in said
+
+
+def test_keys_that_share_a_word_or_are_there_twice_are_told_apart() -> None:
+    keys = np.array([[5, 9], [5, 1], [2, 9], [5, 9], [7, 0]], np.uint64)
+    have = Records(keys, np.array([1.0, 2.0, 3.0, 1.0, 4.0]))
+    asked = np.array([[2, 1], [2, 9], [5, 0], [5, 1], [5, 9], [5, 10], [7, 0], [8, 0]], np.uint64)
+    found = segments.look_up(have, asked)
+    assert [None if np.isnan(each) else each for each in found] == [None, 3.0, None, 2.0, 1.0, None, 4.0, None]
+    assert segments.unique(have).keys.tolist() == [[2, 9], [5, 1], [5, 9], [7, 0]]
+    assert np.isnan(segments.look_up(Records.joined([]), asked)).all()
+
+
+def test_a_look_up_agrees_with_a_dictionary() -> None:
+    draw = np.random.default_rng(0)
+    keys = draw.integers(0, 40, (500, 2)).astype(np.uint64)
+    values = keys[:, 0] * 100.0 + keys[:, 1]
+    known = {tuple(key): value for key, value in zip(keys.tolist(), values.tolist(), strict=True)}
+    asked = np.array([(a, b) for a in range(42) for b in range(42)], np.uint64)
+    found = segments.look_up(Records(keys, values), asked)
+    for key, value in zip(asked.tolist(), found.tolist(), strict=True):
+        assert value == known[tuple(key)] if tuple(key) in known else np.isnan(value)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -29,7 +28,7 @@ from pairwright.errors import InputError
 from pairwright.logprobs.digest import model_digest
 from pairwright.logprobs.models import Dtype, name_of
 from pairwright.logprobs.place import store_place, write_small
-from pairwright.logprobs.segments import Keys, Records, Writer, compact, read
+from pairwright.logprobs.segments import Keys, Records, Writer, compact, look_up, read, unique
 
 if TYPE_CHECKING:
     from pairwright.logprobs.core import Ids
@@ -58,15 +57,13 @@ class Shelf:
         self._says = scope | {"name": name_of(model), "place": str(model)}
 
     def known(self, keys: Keys) -> NDArray[np.float64]:
-        """The values of keys [n, 2], each given once; NaN where the store has none. [n]"""
+        """The values of keys [n, 2], which are in order; NaN where the store has none. [n]"""
         found = read(self.folder / "logp")
         if not len(found.values) or not len(keys):
             return np.full(len(keys), np.nan)
         with suppress(OSError):
             os.utime(self.folder / _ENTRY)
-        have = _table(found.keys).with_columns(value=found.values).unique(("a", "b"), keep="any")
-        met = _table(keys).join(have, on=("a", "b"), how="left", maintain_order="left")
-        return met["value"].fill_null(np.nan).to_numpy(writable=True)
+        return look_up(found, keys)
 
     def writer(self) -> Writer:
         """A writer for this shelf; the shelf says what it is from then on."""
@@ -170,7 +167,7 @@ def _entry(folder: Path) -> Entry:
         said, used = {}, folder.stat().st_mtime
     files = [path for path in folder.rglob("*") if path.is_file()]
     records: Records = read(folder / "logp")
-    answers = _table(records.keys).n_unique()
+    answers = len(unique(records).values)
     return Entry(
         str(said.get("name", "?")),
         str(said.get("place", "?")),
@@ -180,10 +177,6 @@ def _entry(folder: Path) -> Entry:
         max(0.0, (time.time() - used) / _DAY),
         folder,
     )
-
-
-def _table(keys: Keys) -> pl.DataFrame:
-    return pl.DataFrame({"a": np.ascontiguousarray(keys[:, 0]), "b": np.ascontiguousarray(keys[:, 1])})
 
 
 def _bytes(ids: "Ids") -> bytes:

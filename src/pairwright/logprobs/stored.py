@@ -18,7 +18,7 @@ from pairwright.errors import PairwrightError
 from pairwright.logprobs.models import Dtype, device_for_models, open_model
 from pairwright.logprobs.progress import Ticker
 from pairwright.logprobs.ranks import Ranks, ranks
-from pairwright.logprobs.segments import Keys, Writer
+from pairwright.logprobs.segments import Keys, Writer, firsts, key_order
 from pairwright.logprobs.store import Shelf, answer_keys
 from pairwright.logprobs.trees import batches
 
@@ -201,9 +201,8 @@ def _different(
         The work, and where each of the N answers is in it, [N].
     """
     keys = answer_keys(prompts, answers, owner)
-    order = np.lexsort((keys[:, 1], keys[:, 0]))
-    first = np.ones(len(order), np.bool_)
-    first[1:] = (keys[order][1:] != keys[order][:-1]).any(axis=1)
+    order = key_order(keys)
+    first = firsts(keys[order])
     inverse = np.empty(len(order), np.int64)
     inverse[order] = np.cumsum(first) - 1
     kept = order[first]
