@@ -21,6 +21,7 @@ TOPICS: dict[str, str] = {
     "engines": "pairwright.generate.table:ENGINES",
     "evaluations": "pairwright.evaluate.table:EVALUATIONS",
     "steps": "pairwright.pipeline.steps:STEPS",
+    "profiles": "pairwright.train.profiles:PROFILES",
 }
 """The table of each topic."""
 
@@ -74,4 +75,14 @@ def _steps(verbs: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-_SHAPES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, Any]]]] = {"formats": _formats, "steps": _steps}
+def _profiles(files: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from pairwright.train.profiles import says
+
+    return [{"name": name, "says": says(path), "source": str(path)} for name, path in files.items()]
+
+
+_SHAPES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, Any]]]] = {
+    "formats": _formats,
+    "steps": _steps,
+    "profiles": _profiles,
+}

@@ -21,6 +21,7 @@ from pairwright.plug import bind, find, nearest, plain, settings_of
 Reference = Literal["auto", "none", "columns", "store", "frozen"]
 
 DEFAULTS: dict[str, Any] = {
+    "ddp_find_unused_parameters": False,
     "learning_rate": 1e-6,
     "logging_steps": 10,
     "logging_first_step": True,
@@ -30,7 +31,9 @@ DEFAULTS: dict[str, Any] = {
     "save_total_limit": 2,
 }
 """Where our defaults are not Hugging Face's. The learning rate is TRL's for preference losses; a checkpoint is written
-each tenth of the run, and the last two are kept. The first step is logged: with policy = reference it shows ln 2."""
+each tenth of the run, and the last two are kept. The first step is logged: with policy = reference it shows ln 2. Every
+weight has a gradient in every step, so several processes need not look for those without (in a mixture of experts there
+are some: set it to true)."""
 
 OWNED = {
     "output_dir": "output",

@@ -23,6 +23,7 @@ from pairwright.logprobs.tokenise import (
     tokenise_many,
 )
 from pairwright.preferences import Preferences
+from pairwright.reader import notes_on
 
 REASONS = (
     "missing_answer",
@@ -138,7 +139,7 @@ def pair_examples(
     rows: list[Example] = []
     dropped: dict[str, int] = {}
     early: list[str | None] = []
-    facts = _Facts()
+    facts = _Facts(tokenizer)
     ticker = Ticker("tokenise", numbers.height, "pairs")
 
     def wanted() -> Iterator[Texts]:
@@ -183,7 +184,7 @@ def answer_examples(
     frame = frame.filter(pl.col("there").is_null() | (pl.col("split") == split))
     rows: list[Example] = []
     dropped: dict[str, int] = {}
-    facts = _Facts()
+    facts = _Facts(tokenizer)
     texts = (
         Texts(prompt, "", [response])
         for batch in frame.collect_batches(chunk_size=10_000, maintain_order=True)
@@ -203,7 +204,13 @@ def answer_examples(
 class _Facts:
     """What is worth a note. Rows of one prompt that follow each other count it once."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokenizer: Any) -> None:
+        if tokenizer.eos_token_id is None:
+            raise InputError(
+                "the tokenizer has no EOS token, so a model could not learn to end an answer; "
+                "set tokenizer.eos_token and save it"
+            )
+        self._tokenizer = tokenizer
         self._last: PromptTokens | None = None
         self._cut = self._rejoined = self._prompts = self._answers = 0
 
@@ -223,7 +230,7 @@ class _Facts:
             found.append(
                 f"{self._rejoined} of {self._answers} answers share a token with their prompt when read at once"
             )
-        return tuple(found)
+        return (*found, *notes_on(self._tokenizer))
 
 
 def _split_of(prefs: Preferences, split: str) -> Preferences:

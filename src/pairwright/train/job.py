@@ -10,6 +10,7 @@ OUTPUT/training.json   settings as resolved, versions, what was dropped, digests
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def _mark(config: TrainConfig, examples: Examples, reference: str) -> str:
     The reference's numbers are no part of it: where they come from is, and their last bits differ between machines.
     """
     facts = config.model_dump(mode="json") | {"data": examples.digest(), "reference": reference}
-    facts["processes"] = launched()
+    facts |= {"processes": launched(), "precision": os.environ.get("ACCELERATE_MIXED_PRECISION", "no")}
     for name in ("model", "tokenizer", "reference_model"):
         place = facts[name]
         if place and Path(place).is_dir():
@@ -267,6 +268,8 @@ def make_trainer(
         mark=prepared.mark,
         callbacks=[LastStep(), *callbacks],
     )
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not trainer.is_fsdp_enabled:
+        raise InputError("the launcher asks for FSDP, which accelerate has for GPUs only; use the profile ddp")
     for watcher in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(watcher)
     return trainer
@@ -279,14 +282,31 @@ def _computed_in(weights: Dtype, mixed: str) -> Dtype:
 
 
 def _arguments(config: TrainConfig, checkpoints: Path) -> "TrainingArguments":
+    """The trainer's settings. Where a launcher started several processes, they are joined here.
+
+    Raises:
+        InputError: a setting cannot be, or the processes cannot be joined.
+    """
     torch: Any = need("torch", extra="train")
     transformers = need("transformers", extra="train")
     own = {"output_dir": str(checkpoints), "seed": config.seed, "data_seed": config.seed, "disable_tqdm": True}
     own |= {"remove_unused_columns": False, "dataloader_pin_memory": torch.cuda.is_available()}
+    if {os.environ.get(name) for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")} == {"true"}:
+        raise InputError(
+            "fsdp_cpu_ram_efficient_loading gives all processes but the first a model without weights, and a reference "
+            "needs them; set it to false (as `pairwright list profiles` has it)"
+        )
+    own |= {"use_cpu": True} if launched() > 1 and not torch.accelerator.is_available() else {}
     with in_one_sentence():
         args = transformers.TrainingArguments(**(own | config.trainer))
+        joined = args.world_size
     # One process is one device. Several devices are several processes: accelerate launch.
     args._n_gpu = min(args.n_gpu, 1)
+    if joined != launched():
+        raise InputError(
+            f"the launcher started {launched()} processes and {joined} could be joined; leave use_cpu and the "
+            "backend to `accelerate launch`, or start one process"
+        )
     return args  # type: ignore[no-any-return]
 
 
