@@ -26,6 +26,7 @@ def built(records, **how):
     builder = Builder(**how)
     for record in records:
         builder.add(record)
+        builder.settle()
     made = builder.finish()
     return Preferences.of(made.prompts, made.responses, made.pairs), made
 

@@ -1,10 +1,14 @@
 """The road of many rows at once gives what the road of one row at a time gives."""
 
+import json
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pairwright.formats.read as module
+from pairwright.formats import build, files
 from pairwright.formats.clean import pairs
 from pairwright.formats.read import read
 from pairwright.formats.record import Columns
@@ -118,3 +122,114 @@ def the_same_or_no_road(found, form):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "pairs", lambda rows, columns: None)
         the_same(fast, read(found, format=form))
+
+
+TURN = [{"role": "user", "content": "Q?"}]
+SHAPES = {
+    "texts": lambda prompt, one, other: {"prompt": prompt, "chosen": one, "rejected": other},
+    "conversations": lambda prompt, one, other: {
+        "prompt": prompt,
+        "chosen": [{"role": "user", "content": prompt}, {"role": "assistant", "content": one}],
+        "rejected": [{"content": prompt, "role": "user"}, {"content": other, "role": "assistant"}],
+    },
+    "several turns": lambda prompt, one, other: {
+        "prompt": prompt,
+        "chosen": [*TURN, {"role": "user", "content": prompt}, {"role": "assistant", "content": one}],
+        "rejected": [*TURN, {"role": "user", "content": prompt}, {"role": "assistant", "content": other}],
+    },
+    "answers": lambda prompt, one, other: {
+        "prompt": [*TURN, {"role": "user", "content": prompt}],
+        "chosen": [{"role": "assistant", "content": one}, *TURN, {"role": "assistant", "content": other}],
+        "rejected": [{"role": "assistant", "content": other}],
+    },
+    "no prompt": lambda prompt, one, other: {
+        "chosen": [{"role": "user", "content": prompt}, {"role": "assistant", "content": one}],
+        "rejected": [{"role": "user", "content": prompt}, {"role": "assistant", "content": other}],
+    },
+}
+BAD = [
+    b"",
+    b"  \t",
+    b"{broken",
+    b"[1, 2]",
+    b"3",
+    b'{"prompt": "p", "chosen": null, "rejected": "r"}',
+    b'{"prompt": "p", "chosen": "c"}',
+    b'{"prompt": "p", "chosen": "half \\ud83d", "rejected": "r"}',
+    b'{"prompt": "byte \xff", "chosen": "c", "rejected": "r", "score_chosen": NaN, "score_rejected": -Infinity}',
+    b'{"prompt": "p", "chosen": "c", "rejected": "r", "score_chosen": 1' + b"0" * 400 + b', "score_rejected": "2"}',
+    b'{"prompt": "p", "prompt": "q", "chosen": "c\\r\\u2028", "rejected": "r"}\r',
+    b'{"rejected": "r", "chosen": [{"role": "assistant", "content": "c", "name": "n"}], "prompt": "p"}',
+    b'{"prompt": "p", "chosen": ["c"], "rejected": 3, "score_chosen": true}',
+    b'{"prompt": "\\n\\nHuman: h\\n\\nAssistant:", "chosen": "c", "rejected": "r", "weight": 2, "goal": 7}',
+]
+EXTRAS = {
+    "n": lambda chance, row: row["n"],
+    "mixed": lambda chance, row: chance.choice([1, 2.5, None, "x", [1]]),
+    "messages": lambda chance, row: chance.choice([row["chosen"], row["chosen"], None, TURN]),
+    "prompt_id": lambda chance, row: chance.choice(["x", None]),
+    "split": lambda chance, row: chance.choice(["train", "train", "test", None]),
+    "margin": lambda chance, row: None,
+    "goal": lambda chance, row: chance.choice([None] * 9 + [3.5]),
+    "model_chosen": lambda chance, row: "m",
+    "model_rejected": lambda chance, row: chance.choice(["m", "o", None]),
+}
+
+
+def some_file(chance):
+    """Lines of one shape, now and then a bad one, from few words, so that prompts and answers come again."""
+    shape = chance.choice(list(SHAPES.values()))
+    names = [name for name in EXTRAS if chance.random() < 0.3]
+    share = chance.choice([0, 0, 0.01, 0.1])
+    lines = [b"\xef\xbb\xbf"] if chance.random() < 0.2 else []
+    for n in range(chance.randrange(1, 120)):
+        if chance.random() < share:
+            lines.append(chance.choice(BAD) + b"\n")
+        row = {"n": n, **shape(*(chance.choice(["a", " b ", "é", "", "c" * 90]) for _ in range(3)))}
+        row |= {f"score_{side}": chance.choice([1, 2.0, None]) for side in ("chosen", "rejected")}
+        more = {name: EXTRAS[name](chance, row) for name in names}
+        row = {name: cell for name, cell in row.items() if name != "n"} | more
+        lines.append(json.dumps(row, ensure_ascii=chance.random() < 0.5).encode() + b"\n")
+    if chance.random() < 0.3:
+        lines[-1] = lines[-1].removesuffix(b"\n")
+    return b"".join(lines)
+
+
+def outcome(path, rejects, **how):
+    """What reading gives: the data with lineage and rejects, or the sentence of a refusal."""
+    try:
+        prefs = read(path, rejects=rejects, **how)
+    except module.InputError as error:
+        return None, str(error)
+    return prefs, rejects.read_bytes() if rejects.exists() else b""
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_file_of_clean_and_unclean_batches_is_read_as_it_is_row_by_row(tmp_path, monkeypatch, seed):
+    chance = random.Random(seed)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(some_file(chance))
+    how = chance.choice([{}, {}, {"strict": True}, {"split": "train"}, {"limit": chance.randrange(1, 60)}])
+    monkeypatch.setattr(files, "LINES", chance.choice([200, 2000, 1 << 18]))
+    monkeypatch.setitem(build.Builder.__init__.__kwdefaults__, "batch", chance.choice([7, 10_000]))
+    fast, said = outcome(path, tmp_path / "fast.jsonl", **how)
+    monkeypatch.setattr(module, "pairs", lambda rows, columns: None)
+    monkeypatch.setattr(files, "_many", lambda lines: None)
+    slow, told = outcome(path, tmp_path / "slow.jsonl", **how)
+    assert said == told
+    assert (fast is None) == (slow is None)
+    if fast is not None and slow is not None:
+        the_same(fast, slow)
+
+
+def test_one_bad_line_sends_no_other_batch_down_the_slow_road(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(files, "LINES", 400)
+    monkeypatch.setattr(module, "pairs", lambda rows, columns: taken.append(pairs(rows, columns)) or taken[-1])
+    lines = [json.dumps({"prompt": "p", "chosen": f"c{n}", "rejected": "r"}) for n in range(200)]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines[:90], '{"prompt": "p", "chosen": null}', *lines[90:]]))
+    prefs = read(tmp_path / "a.jsonl")
+    assert prefs.dropped == {"missing_column": 1}
+    assert prefs.pairs.collect().height == 200
+    assert len(taken) > 20
+    assert sum(found is None for found in taken) == 1

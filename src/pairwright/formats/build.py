@@ -161,7 +161,7 @@ class Builder:
 
     Args:
         bound: bytes of frames that are held in memory; beyond them the batches are written to a temporary directory.
-        batch: records that live as Python objects at a time.
+        batch: records after which `settle` makes frames of them.
     """
 
     def __init__(self, *, bound: int = BOUND, batch: int = BATCH) -> None:
@@ -220,8 +220,6 @@ class Builder:
             self.notes.update(set(record.notes))
         self.records += 1
         self._pending += 1
-        if self._pending >= self._size:
-            self._flush()
 
     def add_clean(self, batch: Clean) -> None:
         """Take many comparisons at once."""
@@ -260,6 +258,9 @@ class Builder:
         self._answers += 2 * size
         self.records += size
         self._pending += size
+
+    def settle(self) -> None:
+        """Finish the batch if it is full. The reader says when, so that both ways to add end their batches alike."""
         if self._pending >= self._size:
             self._flush()
 

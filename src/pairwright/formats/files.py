@@ -199,12 +199,9 @@ def _lines(head: bytes, stream: IO[bytes]) -> Iterator[Batch]:
 
 def _parsed(lines: list[bytes], before: int) -> Batch:
     """The rows of some lines; `before` lines stand ahead of them."""
-    try:
-        whole = list(map(orjson.loads, lines))
-    except orjson.JSONDecodeError:
-        whole = []
-    if set(map(type, whole)) == {dict}:
-        return Batch(range(before + 1, before + 1 + len(lines)), whole, lines)
+    many = _many(lines)
+    if many is not None:
+        return Batch(range(before + 1, before + 1 + len(lines)), many, lines)
     numbers: list[int] = []
     raws: list[bytes] = []
     batch = Batch(numbers, [], raws)
@@ -227,6 +224,15 @@ def _parsed(lines: list[bytes], before: int) -> Batch:
         numbers.append(number)
         raws.append(line)
     return batch
+
+
+def _many(lines: list[bytes]) -> list[Any] | None:
+    """The rows of lines that are all objects, none out of the ordinary."""
+    try:
+        rows = list(map(orjson.loads, lines))
+    except orjson.JSONDecodeError:
+        return None
+    return rows if set(map(type, rows)) == {dict} else None
 
 
 def _shown(line: bytes) -> str:

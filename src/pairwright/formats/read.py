@@ -90,6 +90,7 @@ def read(
             for batch in batches:
                 if reading.take(batch, form, builder, sink):
                     break
+                builder.settle()
         if not builder.records:
             raise InputError(reading.nothing(form))
         built = builder.finish()
