@@ -147,9 +147,18 @@ def test_from_a_path_through_the_audit(made: Made, tmp_path: Path) -> None:
 def test_no_tokenizer_there_is_one_sentence(made: Made, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no directory"):
         audit(made([("ask", "good", "bad")]), tokenizer=str(tmp_path / "nothing"))
-    with pytest.raises(InputError, match="no tokenizer could be loaded from"):
+    with pytest.raises(InputError, match="holds no tokenizer"):
         audit(made([("ask", "good", "bad")]), tokenizer=str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match="cannot open the tokenizer"):
+        audit(made([("ask", "good", "bad")]), tokenizer=str(tmp_path))
+
+
+def test_a_tokenizer_without_a_chat_template_has_the_plain_one(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     bare = tokenizer()
     bare.chat_template = None
-    with pytest.raises(InputError, match="no chat template"):
-        audit(made([("ask", "good", "bad")]), tokenizer=bare)
+    bare.name_or_path = "a base model"
+    found = audit(made([("ask", "good", "bad")]), tokenizer=bare)
+    assert "a base model: the tokenizer has no chat template" in capsys.readouterr().err
+    assert found["template_refusal"].count == found["boundary_mismatch"].count == 0
+    assert bare.chat_template is None

@@ -38,6 +38,7 @@ FLOORS = {
     "errors": Floor(0, LIGHT),
     "plug": Floor(0, LIGHT),
     "chat": Floor(0, LIGHT),
+    "reader": Floor(0, LIGHT),
     "goals": Floor(1, TABLES),
     "gather": Floor(1, TABLES),
     "preferences": Floor(1, TABLES),

@@ -13,7 +13,6 @@ after EOS.)
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -21,8 +20,8 @@ import polars as pl
 from pairwright import chat
 from pairwright.audit.facts import Facts
 from pairwright.audit.finding import Finding, finding
-from pairwright.errors import InputError, need
 from pairwright.preferences import Preferences
+from pairwright.reader import open_reader, with_template
 
 Data = Preferences | Facts
 Ids = list[int]
@@ -33,24 +32,14 @@ NO_LIMIT = 1_000_000
 
 
 def load(tokenizer: Any) -> Any:
-    """A tokenizer that can render conversations, from itself or from a path.
+    """A tokenizer that can render conversations, from itself or from a path; see `pairwright.reader`.
 
     Raises:
-        InputError: nothing can be loaded from the path, or there is no chat template.
+        InputError: nothing can be loaded from the path.
     """
     if isinstance(tokenizer, str) or hasattr(tokenizer, "__fspath__"):
-        path = str(tokenizer)
-        if path.startswith(("/", ".", "~")) and not Path(path).is_dir():
-            raise InputError(f"there is no directory {path}; give a model directory or a model's name on the hub")
-        transformers = need("transformers", extra="train")
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-        except Exception as error:  # whatever a broken or absent directory raises, there is no tokenizer
-            reason = str(error).strip().split("\n")[0]
-            raise InputError(f"no tokenizer could be loaded from {path}: {reason}; give a model directory") from error
-    if not getattr(tokenizer, "chat_template", None):
-        chat.render_prompt(tokenizer, [chat.user("hello")])  # raises the sentence for this
-    return tokenizer
+        return open_reader(str(tokenizer))
+    return with_template(tokenizer)
 
 
 def template_refusal(

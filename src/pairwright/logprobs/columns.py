@@ -19,6 +19,7 @@ from pairwright.logprobs.ranks import is_first
 from pairwright.logprobs.stored import find_logps
 from pairwright.logprobs.tokenise import Limits, Texts, Tokens, tokenise_many
 from pairwright.preferences import Preferences, Step
+from pairwright.reader import notes_on
 
 SIDES = ("chosen", "rejected")
 
@@ -105,7 +106,7 @@ def logprobs(
         if only is not None:
             settings["only"] = only
             scored = _among_all(prefs, only, scored, on_pairs=on_pairs)
-        prefs = _with_columns(prefs, label, scored, on_pairs=on_pairs, settings=settings)
+        prefs = _with_columns(prefs, label, scored, on_pairs=on_pairs, settings=settings, notes=notes_on(reader))
     return prefs
 
 
@@ -227,12 +228,18 @@ def _score(
 
 
 def _with_columns(
-    prefs: Preferences, label: str, scored: Scored, *, on_pairs: bool, settings: dict[str, Any]
+    prefs: Preferences,
+    label: str,
+    scored: Scored,
+    *,
+    on_pairs: bool,
+    settings: dict[str, Any],
+    notes: tuple[str, ...],
 ) -> Preferences:
     """The columns put in place, and a step that says what was done."""
     logp = pl.Series(scored.logp, dtype=pl.Float64)
     length = pl.Series(scored.length, dtype=pl.Int64)
-    notes = tuple(f"{n} answers have no logp_{label}: {reason}" for reason, n in scored.lost.items())
+    notes += tuple(f"{n} answers have no logp_{label}: {reason}" for reason, n in scored.lost.items())
     if not on_pairs:
         step = _step(settings, len(scored.logp), notes)
         frame = prefs.responses.collect().with_columns(logp.alias(f"logp_{label}"), length.alias(f"len_{label}"))

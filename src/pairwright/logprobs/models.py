@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pairwright.errors import InputError, need
+from pairwright.reader import check_place, open_reader, sentence
 
 if TYPE_CHECKING:
     import torch
@@ -135,11 +136,12 @@ def _open_whole(model: str, dtype: Dtype) -> "torch.nn.Module":
     transformers = need("transformers", extra="train")
     from pairwright.logprobs.attention import use_forest_attention
 
+    check_place("model", model)
     try:
         with no_bars():
             found = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
-        raise InputError(_sentence("model", model, error)) from error
+        raise InputError(sentence("model", model, error)) from error
     # The model's numbers stay what they were; trees of answers can then be computed without a mask (attention.py).
     use_forest_attention(found)
     return found  # type: ignore[no-any-return]
@@ -153,25 +155,24 @@ def open_config(model: str | Path) -> Any:
     """
     transformers = need("transformers", extra="train")
     model = parts_of(model).base
+    check_place("model", model)
     try:
         return transformers.AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
-        raise InputError(_sentence("model", model, error)) from error
+        raise InputError(sentence("model", model, error)) from error
 
 
 def open_tokenizer(tokenizer: str | Path) -> Any:
-    """A tokenizer with its chat template. An adapter's is in its directory, or else at its base.
+    """A tokenizer with a chat template, the plain one where it has none (`pairwright.reader`).
+
+    An adapter's tokenizer is in its directory, or else at its base.
 
     Raises:
         InputError: there is none at that place.
     """
-    transformers = need("transformers", extra="train")
     base, adapters = parts_of(tokenizer)
     own = (str(folder) for folder in reversed(adapters) if any((folder / name).is_file() for name in _TOKENIZER))
-    try:
-        return transformers.AutoTokenizer.from_pretrained(next(own, base))
-    except (OSError, ValueError) as error:
-        raise InputError(_sentence("tokenizer", tokenizer, error)) from error
+    return open_reader(next(own, base))
 
 
 def name_of(model: str | Path) -> str:
@@ -199,8 +200,3 @@ def no_bars() -> Iterator[None]:
     finally:
         if drawn:
             bars.enable_progress_bar()
-
-
-def _sentence(kind: str, place: str | Path, error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"cannot open the {kind} {str(place)!r}: {first}; give a save_pretrained directory or a hub name"

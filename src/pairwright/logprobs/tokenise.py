@@ -6,7 +6,7 @@ The rules, in one place:
 - The prompt's tokens depend on the prompt and the limits alone, never on the answer. So all answers to a prompt share
   them, they are what the model is given when it generates, and a log-probability does not change with the company that
   an answer keeps.
-- A completion ends in exactly one EOS.
+- A completion ends in exactly one EOS (where the tokenizer has none, as some toy models', with its text).
 - An over-long prompt is cut in the middle of the user's text: its beginning and its end stay. The goal, the system
   message, earlier answers and all that the template writes stay whole.
 - An answer is one message. One of several (assistant, user, assistant) is lost and counted: its probability would be
@@ -126,7 +126,7 @@ def tokenise_many(
     answer that stands after several prompts, wherever a special token ends the prompt; the rows then share the lists.
 
     Args:
-        tokenizer: a Hugging Face tokenizer with a chat template and an EOS token.
+        tokenizer: a Hugging Face tokenizer with a chat template.
         rows: prompts with the answers that are wanted.
         limits: lengths in tokens.
         truncate: what happens to an answer that is too long: `drop` (lost, counted) or `completion_end` (its end is
@@ -136,7 +136,7 @@ def tokenise_many(
         For each row its prompt and its answers, in their order.
 
     Raises:
-        InputError: the template refuses a conversation, or the tokenizer has no EOS token.
+        InputError: the template refuses a conversation.
     """
     encoder = Encoder(tokenizer)
     known: dict[_Key, _Head] = {}
@@ -315,7 +315,7 @@ def _finished(
 ) -> Tokens:
     """An answer with its end, or lost to the limits."""
     completion = _ended(tokenizer, ids)
-    if completion == [tokenizer.eos_token_id]:
+    if completion in ([], [tokenizer.eos_token_id]):
         return Tokens(prompt.ids, completion, prompt.cut, rejoined, "empty")
     room = limits.max_length - len(prompt.ids)
     if len(completion) > room:
@@ -332,9 +332,7 @@ def _ended(tokenizer: Any, ids: list[int]) -> list[int]:
     """
     eos = tokenizer.eos_token_id
     if eos is None:
-        raise InputError(
-            "the tokenizer has no EOS token, so an answer could not end; set tokenizer.eos_token and save it"
-        )
+        return ids
     if eos not in ids:
         return [*ids, eos]
     last = len(ids) - 1 - ids[::-1].index(eos)

@@ -1,6 +1,6 @@
 """The model card: what a trained model is, in a page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ def model_card(
     lineage: tuple[Step, ...],
     examples: int,
     dropped: Mapping[str, int],
+    notes: Sequence[str],
     reference: str,
     goal: GoalFormat | None,
     last: Mapping[str, Any],
@@ -27,6 +28,7 @@ def model_card(
         lineage: how the data came to be.
         examples: pairs or answers trained on.
         dropped: what was not, by reason.
+        notes: what a reader should know of the data and of how they were written, a sentence each.
         reference: what the policy was compared with.
         goal: how goals are said; None where the model takes none.
         last: the last line of metrics.
@@ -34,7 +36,7 @@ def model_card(
     parts = [_front(config), f"# {_title(config)}", _what(config, examples, reference)]
     if goal is not None:
         parts.append(_goals(goal))
-    parts += [_data(lineage, dropped), _settings(config), _numbers(last)]
+    parts += [_data(lineage, dropped, notes), _settings(config), _numbers(last)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -67,9 +69,10 @@ def _goals(goal: GoalFormat) -> str:
     )
 
 
-def _data(lineage: tuple[Step, ...], dropped: Mapping[str, int]) -> str:
+def _data(lineage: tuple[Step, ...], dropped: Mapping[str, int], notes: Sequence[str]) -> str:
     lines = [f"- {step.name}: {_count(step.rows_in)} in, {_count(step.rows_out)} out" for step in lineage]
     lines += [f"- dropped while tokenising: {count:,} {reason}" for reason, count in dropped.items()]
+    lines += [f"- {note}" for note in notes]
     return "## Data\n\n" + ("\n".join(lines) or "Made by hand.")
 
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from pairwright.errors import InputError, need
 from pairwright.goals import GoalFormat
 from pairwright.logprobs.columns import placement_for
-from pairwright.logprobs.models import Dtype, no_bars, open_config, open_model, open_tokenizer, parts_of
+from pairwright.logprobs.digest import model_digest
+from pairwright.logprobs.models import Dtype, no_bars, open_config, open_model, open_tokenizer
 from pairwright.logprobs.tokenise import Limits
 from pairwright.preferences import Preferences
 from pairwright.runs import digest_file, digest_of, versions, write_beside, write_json
@@ -157,24 +158,16 @@ def _mark(config: TrainConfig, examples: Examples, reference: str) -> str:
     """
     facts = config.model_dump(mode="json") | {"data": examples.digest(), "reference": reference}
     facts |= {"processes": launched(), "precision": os.environ.get("ACCELERATE_MIXED_PRECISION", "no")}
-    for name in ("model", "tokenizer", "reference_model"):
+    for name, digest in (("model", model_digest), ("reference_model", model_digest), ("tokenizer", _contents)):
         place = facts[name]
-        if place and Path(place).is_dir():
-            base, adapters = parts_of(place)
-            stack = [_contents(Path(each)) if Path(each).is_dir() else each for each in (base, *map(str, adapters))]
-            facts[name] = stack[0] if len(stack) == 1 else stack
+        facts[name] = digest(Path(place)) if place and Path(place).is_dir() else place
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _contents(model: Path) -> str:
-    """Digest of the files of a model directory; what lies deeper, such as this run's output, is no part of it."""
+def _contents(folder: Path) -> str:
+    """Digest of the files of a tokenizer's directory."""
     return digest_of(
-        {
-            path.name: digest_file(path)
-            for path in model.iterdir()
-            # An adapter's README tells where its base stood when it was made.
-            if path.is_file() and not path.name.startswith(".") and path.name != "README.md"
-        }
+        {path.name: digest_file(path) for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")}
     )
 
 
@@ -368,6 +361,7 @@ def _save(policy: Any, prefs: Preferences, prepared: Prepared, done: TrainedMode
         lineage=prefs.lineage,
         examples=done.examples,
         dropped=done.dropped,
+        notes=prepared.examples.notes,
         reference=prepared.reference.replace("_", " "),
         goal=prepared.goal,
         last=lines[-1] if lines else {},
