@@ -57,7 +57,7 @@ def select(
         metric: a name of `METRICS`, or `module:function`.
         keep: share of the pairs with a metric, 0 to 1: floor(keep N) pairs. Every cut but `above` needs it.
         cut: `top`, `bottom`, `band`, `above`, `sample`, or `module:function`.
-        only: a split; pairs of other splits pass untouched, and are not in z-scores.
+        only: a split; pairs of other splits pass untouched, are not in z-scores, and no model reads them.
         seed: for a metric or cut that draws.
         weight: for the potentials: how much the model's margin counts.
         threshold: for `above`: keep what is larger.
@@ -203,7 +203,7 @@ def _with_logps(prefs: Preferences, own: Mapping[str, Any]) -> Preferences:
             "beta times a difference of log(pi/ref), is zero and says nothing; leave the reference out (SimPO's form), "
             "or take a model that was trained"
         )
-    return logprobs(prefs, model=model, reference=reference, **{key: own[key] for key in _READING})
+    return logprobs(prefs, model=model, reference=reference, only=own["only"], **{key: own[key] for key in _READING})
 
 
 def _others(

@@ -1,4 +1,4 @@
-"""The recipe for one's own data, run for real: killed twice, it ends as the run that nobody killed."""
+"""The recipes for one's own data, run for real: killed twice, each ends as the run that nobody killed."""
 
 import json
 import os
@@ -11,16 +11,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "recipes" / "local_ultrafeedback.yaml"
 SMALL = ["data.limit=80", "held_out.test=0.2", "scratch.vocab_size=512", "scratch.hidden_size=32", "scratch.heads=2"]
-SMALL += [f"{name}.{key}" for name in ("base", "plain", "ra") for key in ("max_length=96", "max_prompt_length=64")]
-SMALL += [f"{name}.save_steps=2" for name in ("base", "plain", "ra")]
 SMALL += ["answers.limit=3", "answers.max_new_tokens=8"]
+# Its trainings, the places where it is killed (in the middle of a training, after a checkpoint; then in a later step,
+# while it opens its data), and the number of its steps.
+RUNS = {
+    "local_ultrafeedback": (("base", "plain", "ra"), ("05-base/checkpoints/checkpoint-2", "09-plain/*"), 16),
+    "local_ira": (("base", "plain", "ira"), ("05-plain/checkpoints/checkpoint-2", "06-rewards/*"), 12),
+}
 
 
-def command(source: Path, run: str) -> list[str]:
-    changes = [word for change in (f"data.path={source}", *SMALL) for word in ("--set", change)]
-    return [sys.executable, "-m", "pairwright", "run", str(RECIPE), "-o", run, *changes]
+def command(recipe: str, source: Path, run: str) -> list[str]:
+    changes = [f"data.path={source}", *SMALL]
+    for name in RUNS[recipe][0]:
+        changes += [f"{name}.max_length=96", f"{name}.max_prompt_length=64", f"{name}.save_steps=2"]
+    words = [word for change in changes for word in ("--set", change)]
+    return [sys.executable, "-m", "pairwright", "run", str(ROOT / "recipes" / f"{recipe}.yaml"), "-o", run, *words]
 
 
 def outputs(run: Path) -> dict[str, dict[str, str]]:
@@ -47,24 +53,26 @@ def kill_when(process: subprocess.Popen[bytes], path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_twice_it_ends_in_the_same_data_and_the_same_weights(shared, tmp_path):
+@pytest.mark.parametrize("recipe", RUNS)
+def test_killed_twice_it_ends_in_the_same_data_and_the_same_weights(recipe, shared, tmp_path):
     source = shared("data/extra/ultrafeedback_binarized_sample.jsonl.gz")
+    _, kills, steps = RUNS[recipe]
+    words = command(recipe, source, "whole")
+    # Each run has a store of its own, so that the second computes everything anew.
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command(source, "whole"), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    first = {**env, "PAIRWRIGHT_CACHE": str(tmp_path / "store")}
+    done = subprocess.run(words, cwd=tmp_path, env=first, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     whole = outputs(tmp_path / "whole")
-    assert len(whole) == 18
+    assert len(whole) == steps
     (tmp_path / "whole").rename(tmp_path / "first")
 
-    # In the middle of a training, after a checkpoint; then in the next one, while it opens its data.
-    for place in (
-        tmp_path / "whole" / "05-base" / "checkpoints" / "checkpoint-2",
-        tmp_path / "whole" / "09-plain" / "*",
-    ):
-        process = subprocess.Popen(command(source, "whole"), cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
+    second = {**env, "PAIRWRIGHT_CACHE": str(tmp_path / "another store")}
+    for place in kills:
+        process = subprocess.Popen(words, cwd=tmp_path, env=second, stderr=subprocess.DEVNULL)
         kill_when(process, tmp_path / "whole" / place)
-    done = subprocess.run(command(source, "whole"), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=tmp_path, env=second, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert outputs(tmp_path / "whole") == whole
-    again = subprocess.run(command(source, "whole"), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert again.stderr.count("done before") == 18
+    again = subprocess.run(words, cwd=tmp_path, env=second, capture_output=True, text=True, check=False)
+    assert again.stderr.count("done before") == steps

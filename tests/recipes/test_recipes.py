@@ -104,7 +104,19 @@ def test_ira_trains_twice_from_the_model_itself_with_the_same_settings():
     plan = {step.name: step for step in make_plan(tuple(steps.values()))}
     assert plan["plain"].take == "pair"
     assert plan["train"].take == "relabel"
-    assert plan["answers"].needs == ("pair", "plain")
+    assert plan["rewards"].needs == ("pair", "plain")
+    assert plan["rewards"].settings["policy"] == "step:plain"
+    # The same model is what both trainings begin with, and what the rewards are measured from.
+    assert plan["rewards"].settings["reference"] == plan["plain"].settings["model"] == plan["train"].settings["model"]
+    assert plan["rewards"].settings["beta"] == plan["plain"].settings["beta"]
+
+
+def test_the_local_ira_begins_again_from_the_base():
+    plan = {step.name: step for step in make_plan(read_recipe(ROOT / "recipes" / "local_ira.yaml"))}
+    assert plan["plain"].settings == plan["ira"].settings
+    assert plan["ira"].settings["model"] == plan["rewards"].settings["reference"] == "step:base"
+    assert plan["rewards"].needs == ("held_out", "base", "plain")
+    assert plan["ira_pairs"].take == "rewards"
 
 
 def test_a_wrong_training_setting_is_found_in_a_dry_run(tmp_path, monkeypatch):

@@ -248,6 +248,17 @@ def test_a_reference_without_a_model_is_a_column(models: dict[str, Path]) -> Non
     assert by_column.lineage[-1].found == by_model.lineage[-1].found
 
 
+def test_no_model_reads_the_pairs_of_other_splits(models: dict[str, Path]) -> None:
+    prefs = varied()
+    prefs = Preferences.of(
+        prefs.prompts, prefs.responses, prefs.pairs.with_columns(split=pl.Series(["train"] * 8 + ["test"] * 4))
+    )
+    result = select(prefs, "alignment_potential", keep=0.5, only="train", model=models["policy"], name="m")
+    assert result.pairs.collect()["split"].to_list() == ["train"] * 4 + ["test"] * 4
+    assert result.responses.collect()["logp_m"].is_null().to_list() == [False] * 16 + [True] * 8
+    assert result.lineage[-1].found["overlap"]["pairs"] == 8
+
+
 def test_the_overlap_by_hand() -> None:
     nan = np.nan
     values = {
