@@ -11,6 +11,7 @@ each once for all trainings. `frozen`: a second model. `adapter_off`: the policy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pairwright.errors import InputError
-from pairwright.logprobs.core import Batch, Ids, answer_logps
+from pairwright.logprobs.core import Batch, answer_logps
 from pairwright.logprobs.models import Dtype
 from pairwright.logprobs.stored import stored_logps
 from pairwright.train.data import Example
@@ -73,32 +74,23 @@ def frozen(model: torch.nn.Module) -> Reference:
 def with_stored(rows: Sequence[Example], *, model: str | Path, dtype: Dtype) -> list[Example]:
     """Examples with the reference's log-probability of each answer, in nats, taken from the store.
 
-    Each prompt is asked for once, with all its answers; what the store does not know is computed and put there. All
-    processes of a training call this together.
+    What the store does not know is computed and put there. All processes of a training call this together.
 
     Args:
         rows: the examples.
         model: the reference.
         dtype: precision of its weights.
     """
-    prompts: dict[bytes, Ids] = {}
-    answers: dict[tuple[bytes, bytes], Ids] = {}
-    keys = [[(row.prompt.tobytes(), ids.tobytes()) for ids in row.answers] for row in rows]
-    for row, mine in zip(rows, keys, strict=True):
-        prompts.setdefault(row.prompt.tobytes(), row.prompt)
-        for key, ids in zip(mine, row.answers, strict=True):
-            answers.setdefault(key, ids)
-    place = {prompt: at for at, prompt in enumerate(prompts)}
+    ends = list(accumulate(len(row.answers) for row in rows))
     values = stored_logps(
-        list(prompts.values()),
-        list(answers.values()),
-        [place[prompt] for prompt, _ in answers],
+        [row.prompt for row in rows],
+        [ids for row in rows for ids in row.answers],
+        [i for i, row in enumerate(rows) for _ in row.answers],
         model=model,
         dtype=dtype,
         label="reference",
-    )
-    known = dict(zip(answers, values.tolist(), strict=True))
-    return [replace(row, refs=tuple(known[key] for key in mine)) for row, mine in zip(rows, keys, strict=True)]
+    ).tolist()
+    return [replace(row, refs=tuple(values[end - len(row.answers) : end])) for row, end in zip(rows, ends, strict=True)]
 
 
 def check_vocabulary(policy: Any, reference: Any, *, longest: int) -> None:
