@@ -13,6 +13,7 @@ from itertools import chain
 from math import isfinite
 from typing import Any, NamedTuple
 
+from pairwright.formats.hh import is_dialogue
 from pairwright.formats.mapping import MODEL_NAMES, PROMPT_EXTRAS, SCORE_NAMES
 from pairwright.formats.record import Columns
 
@@ -24,7 +25,6 @@ _ONE_BY_ONE = frozenset({"margin", "preference", "weight", "goal", "copy", "sour
 _SIDE_NAMES = frozenset(
     {name for names in SCORE_NAMES for name in names[:2]} | {n for names in MODEL_NAMES for n in names}
 )
-_SPEAKERS = ("\n\nHuman:", "\n\nAssistant:")
 _KEYS = frozenset({("role", "content"), ("content", "role")})
 _NAME = frozenset({str, type(None)})
 _SCORE = frozenset({float, int, type(None)})
@@ -64,10 +64,10 @@ def pairs(rows: Sequence[Row], columns: Columns) -> Clean | None:
     found = (columns.chosen, columns.rejected, columns.prompt or columns.chosen)
     if not set(names).issuperset(found) or set(map(tuple, rows)) != {names}:
         return None
-    cells: dict[str, Cells] = dict(zip(names, zip(*[row.values() for row in rows], strict=True), strict=True))
+    cells: dict[str, Cells] = {name: [row[name] for row in rows] for name in names}
     chosen, rejected = cells.pop(str(columns.chosen)), cells.pop(str(columns.rejected))
     asked = cells.pop(columns.prompt) if columns.prompt else None
-    splits = cells.pop("split", (None,) * len(rows))
+    splits = cells.pop("split", [None] * len(rows))
     if not (_without_empty(cells) and _without_copy(cells, asked, chosen)):
         return None
     scores = _sides_of(cells, [(one, other) for one, other, _ in SCORE_NAMES])
@@ -136,7 +136,7 @@ def _texts(asked: Cells | None, chosen: Cells, rejected: Cells) -> tuple[Turns, 
     """Prompts and sides that are all text."""
     if asked is None or any({str} != set(map(type, cells)) for cells in (asked, chosen, rejected)):
         return None
-    if any([cell.startswith(_SPEAKERS) for cell in asked]):
+    if any([cell[:2] == "\n\n" for cell in asked]) and any(map(is_dialogue, asked)):
         return None
     size = len(asked)
     prompts = Turns(["user"] * size, list(asked), [1] * size)
@@ -173,7 +173,7 @@ def _answers(asked: Cells, chosen: Cells, rejected: Cells) -> tuple[Turns, Turns
 def _say(prompts: Turns, heads: list[Any], asked: Cells) -> bool:
     """Whether each conversation opens with a question and has a turn that is the text that was asked."""
     if len(prompts.contents) == len(asked):
-        return "assistant" not in prompts.roles and prompts.contents == list(asked)
+        return "assistant" not in prompts.roles and prompts.contents == asked
     return all(
         type(text) is str and head[0]["role"] != "assistant" and any([turn["content"] == text for turn in head])
         for head, text in zip(heads, asked, strict=True)
