@@ -12,8 +12,8 @@ from pydantic import Field
 from pairwright.cuts import CUTS, Mask, Values, count_of
 from pairwright.errors import InputError
 from pairwright.logprobs.columns import logprobs
+from pairwright.logprobs.digest import same_model
 from pairwright.logprobs.models import Dtype, name_of
-from pairwright.logprobs.same import same_model
 from pairwright.metrics.overlap import COMPARED, overlap, overlap_note
 from pairwright.metrics.table import METRICS
 from pairwright.plug import bind, find, nearest, settings_of

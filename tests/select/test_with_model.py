@@ -228,7 +228,7 @@ def test_bad_requests_are_sentences(models: dict[str, Path]) -> None:
         ({"metric": "explicit_gap"}, "explicit_gap does not look at a model's margin"),
         ({"metric": "implicit_margin", "model": None, "max_length": 64, "policy": "m"}, "max_length is about a model"),
         ({"metric": "implicit_margin", "model": "nowhere/at-all"}, "cannot open the"),
-        ({"metric": "implicit_margin", "name": "ref", "reference": "x"}, "would both fill logp_ref"),
+        ({"metric": "implicit_margin", "name": "ref", "reference": models["base"]}, "would both fill logp_ref"),
         ({"metric": "implicit_margin", "max_length": 9999}, "more than the 256 positions"),
         ({"metric": "implicit_margin", "only": "trian"}, "did you mean 'train'"),
         ({"metric": "implicit_margin", "dtype": "float8"}, "dtype"),

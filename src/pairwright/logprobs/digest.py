@@ -49,6 +49,23 @@ def model_digest(model: str | Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def same_model(one: str | Path, other: str | Path) -> bool:
+    """Whether two names stand for one model: the same words, one place (links followed), or equal content.
+
+    False is no proof of the opposite: the same weights in other pieces or another precision have another digest, and
+    only their log-probabilities tell.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if str(one) == str(other):
+        return True
+    places = Path(one), Path(other)
+    if all(place.is_dir() for place in places) and places[0].samefile(places[1]):
+        return True
+    return model_digest(one) == model_digest(other)
+
+
 def _of_directory(folder: Path) -> str:
     files = {
         path.name: _of_file(path) for pattern in _WEIGHTS for path in sorted(folder.glob(pattern)) if path.is_file()

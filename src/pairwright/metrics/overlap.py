@@ -32,7 +32,8 @@ def overlap(values: Mapping[str, Values], *, keep: float) -> dict[str, Any]:
     kept = count_of(keep, total)
     if not kept:
         return {}
-    chosen = {name: top(numbers[known], keep=keep) for name, numbers in values.items() if np.ptp(numbers[known])}
+    compared = {name: numbers if total == len(known) else numbers[known] for name, numbers in values.items()}
+    chosen = {name: top(numbers, keep=keep) for name, numbers in compared.items() if np.ptp(numbers)}
     common = {a: {b: int((chosen[a] & chosen[b]).sum()) for b in chosen} for a in chosen}
     share = {a: {b: count / kept for b, count in row.items()} for a, row in common.items()}
     return {"pairs": total, "kept": kept, "chance": kept / total, "common": common, "share": share}

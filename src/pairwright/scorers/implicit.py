@@ -9,8 +9,8 @@ from pydantic import Field
 
 from pairwright.errors import InputError
 from pairwright.logprobs.columns import logprobs
+from pairwright.logprobs.digest import same_model
 from pairwright.logprobs.models import Dtype, name_of
-from pairwright.logprobs.same import same_model
 from pairwright.plug import nearest
 from pairwright.preferences import Preferences
 from pairwright.relabel.ranges import training_answers
