@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -97,3 +99,37 @@ def test_of_several_processes_the_first_writes(
         assert main(["pair", str(data), "-o", str(tmp_path / "out")]) == 0
         assert (tmp_path / "out").exists() is wrote
         assert bool(capsys.readouterr().out) is wrote
+
+
+@pytest.mark.slow
+def test_two_processes_of_accelerate_write_the_bytes_of_one(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny.preferences(40).save(tmp_path / "data")
+    words = ["pairwright", "logprobs", str(data), "--model", str(model), "--batch-tokens", "300"]
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    launch = [
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
+        "--module",
+    ]
+    for name, command in (("one", words), ("two", [*launch, *words])):
+        monkeypatch.setenv("PAIRWRIGHT_CACHE", str(tmp_path / f"store-{name}"))
+        done = subprocess.run(
+            [sys.executable, "-m", *command, "-o", str(tmp_path / name)], capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("40 pairs") == 1
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["manifest.json", "pairs.parquet", "prompts.parquet", "responses.parquet"]
+    for name in files:
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    # Each process had a segment of its own, and its share in it.
+    segments = list((tmp_path / "store-two").glob("logprobs/*/logp/*.seg"))
+    assert len(segments) == 2
+    assert min(path.stat().st_size for path in segments) > 24 * 20

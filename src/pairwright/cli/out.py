@@ -121,7 +121,7 @@ def tell(prefs: Preferences, output: Path, *, as_json: bool) -> None:
         show_json({"output": str(output), of: rows, "dropped": dropped, **said})
         return
     text = f"{output}: {rows:,} {of}"
-    if last and last.rows_in is not None and last.rows_in != rows:
+    if last and last.rows_in not in (None, rows) and last.rows_out == rows:
         text += f" from {last.rows_in:,}"
     print(text + (f"; dropped: {reasons(dropped)}" if dropped else ""))
     for note in last.notes if last else ():

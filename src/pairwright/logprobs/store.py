@@ -54,7 +54,8 @@ class Shelf:
         scope = {"model": model_digest(model), "dtype": dtype, "core": CORE}
         name = hashlib.sha256(json.dumps(scope, sort_keys=True).encode()).hexdigest()[:32]
         self.folder = shelves_place() / name
-        self._says = scope | {"name": name_of(model), "place": str(model)}
+        place = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
+        self._says = scope | {"name": name_of(model), "place": place}
 
     def known(self, keys: Keys) -> NDArray[np.float64]:
         """The values of keys [n, 2], which are in order; NaN where the store has none. [n]"""
@@ -130,7 +131,7 @@ def prune(
 
     Args:
         unused: those that were not used for so many days.
-        model: those of a model, by its name, its path, or both names of the hub; with `unused`, both must hold.
+        model: those of a model, by its name, its path, or its name of the hub; with `unused`, both must hold.
         everything: all of them, and the digests of files.
 
     Raises:
@@ -156,7 +157,7 @@ def prune(
 
 
 def _is_of(entry: Entry, model: str) -> bool:
-    return model in (entry.model, entry.place) or str(Path(model).absolute()) == str(Path(entry.place).absolute())
+    return model in (entry.model, entry.place) or str(Path(model).resolve()) == entry.place
 
 
 def _entry(folder: Path) -> Entry:
