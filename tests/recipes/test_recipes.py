@@ -98,6 +98,14 @@ def test_the_variants_differ_from_plain_ra_in_their_relabelling_only():
         assert differing[0][1].settings == {**differing[0][0].settings, "mode": kind}
 
 
+@pytest.mark.parametrize("path", [path for path in PUBLISHED if path not in RA], ids=lambda path: path.stem)
+def test_the_metrics_that_alignment_potential_is_compared_with_are_a_few_settings_away(path):
+    without = [f"select.{name}=null" for name in ("weight", "model", "as", "max_length", "max_prompt_length")]
+    for metric, changes in (("implicit_margin", without[:1]), ("explicit_gap", without), ("random", without)):
+        rows = dry_run(path, set=[f"select.metric={metric}", *changes])
+        assert f"metric={metric}" in next(row.settings for row in rows if row.name == "select")
+
+
 def test_ira_trains_twice_from_the_model_itself_with_the_same_settings():
     steps = {step.name: step for step in read_recipe(ROOT / "recipes" / "ultrafeedback_qwen2_7b_instruct_ira.yaml")}
     assert steps["plain"].settings == steps["train"].settings
