@@ -17,7 +17,7 @@ import tiny
 from pairwright.errors import InputError
 from pairwright.logprobs.models import open_model, quiet_peft
 from pairwright.train.profiles import PROFILES
-from pairwright.train.ranks import by_first, is_first, launched, wait
+from pairwright.train.ranks import by_first, launched, together
 
 WORKER = Path(__file__).with_name("worker.py")
 EVERY: dict[str, Any] = {"learning_rate": 0.005, "logging_steps": 1, "save_strategy": "no", "num_train_epochs": 2.0}
@@ -95,24 +95,27 @@ def job(models: dict[str, str], pairs: int, *settings: dict[str, Any]) -> dict[s
     return {"pairs": pairs, "settings": found | {"model": models[found["model"]]}}
 
 
-def launch(
-    jobs: dict[str, Any], output: Path, *, processes: int = 2, cache: Path | None = None
-) -> "subprocess.CompletedProcess[str]":
-    """Run the worker in processes that are all gone when this returns."""
+def launch(jobs: dict[str, Any], output: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the worker in two processes."""
     output.mkdir(parents=True, exist_ok=True)
     file = output / "jobs.json"
     file.write_text(json.dumps(jobs))
+    return start([str(WORKER), str(file), str(output)], cache=output / "cache")
+
+
+def start(words: list[str], *, cache: Path) -> "subprocess.CompletedProcess[str]":
+    """Two processes under `accelerate launch`, which are gone when this returns."""
     environment = os.environ | {
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
-        "PAIRWRIGHT_CACHE": str(cache or output / "cache"),
+        "PAIRWRIGHT_CACHE": str(cache),
     }
     launcher = ["-m", "accelerate.commands.launch", "--config_file", str(PROFILES["ddp"]), "--mixed_precision", "no"]
-    launcher += ["--num_processes", str(processes), "--main_process_port", "0"]
-    command = [sys.executable, *launcher, str(WORKER), str(file), str(output)]
+    launcher += ["--num_processes", "2", "--main_process_port", "0"]
+    command = [sys.executable, *launcher, *words]
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             out, errors = process.communicate(timeout=240)
@@ -141,7 +144,7 @@ def alone(asked: dict[str, Any], output: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def together(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def both(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("two")
     jobs = {name: job(models, pairs, shared, two) for name, (pairs, shared, _, two) in CASES.items()}
     done = launch(jobs, output)
@@ -152,10 +155,10 @@ def together(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", CASES)
-def test_two_processes_train_what_one_does(name: str, models: dict[str, str], together: Path, tmp_path: Path) -> None:
+def test_two_processes_train_what_one_does(name: str, models: dict[str, str], both: Path, tmp_path: Path) -> None:
     pairs, shared, one, _ = CASES[name]
     alone(job(models, pairs, shared, one), tmp_path)
-    expected, found = lines(tmp_path), lines(together / name)
+    expected, found = lines(tmp_path), lines(both / name)
     assert len(found) == len(expected) > 0
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
@@ -163,10 +166,10 @@ def test_two_processes_train_what_one_does(name: str, models: dict[str, str], to
             assert ours[measure] == pytest.approx(value, rel=2e-5, abs=2e-5), (theirs["step"], measure)
     start = load_file(Path(models["BASE"]) / "model.safetensors")
     moved = max(float((value - start[key]).abs().max()) for key, value in weights(tmp_path).items())
-    apart = max(float((value - weights(together / name)[key]).abs().max()) for key, value in weights(tmp_path).items())
+    apart = max(float((value - weights(both / name)[key]).abs().max()) for key, value in weights(tmp_path).items())
     assert moved > 0.005
     assert apart < 2e-3 * moved, (apart, moved)
-    record = json.loads((together / name / "training.json").read_text())
+    record = json.loads((both / name / "training.json").read_text())
     assert record["processes"] == 2
     assert record["steps"] == found[-1]["step"]
 
@@ -202,11 +205,28 @@ def test_an_error_is_one_sentence_on_every_process_and_ends_all(models: dict[str
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["model"]
 
 
-def test_a_process_that_runs_alone_is_the_first_and_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_the_command_line_trains_in_several_processes_and_speaks_once(models: dict[str, str], tmp_path: Path) -> None:
+    tiny.preferences(5).save(tmp_path / "data")
+    words = ["train", str(tmp_path / "data"), "--model", models["BASE"], "-o", str(tmp_path / "run"), "--json"]
+    words += ["--set", "per_device_train_batch_size=1", "--set", "max_steps=2", "--set", "logging_steps=1"]
+    done = start(["-m", "pairwright", *words], cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout) == {"output": str(tmp_path / "run/model")}
+    assert done.stderr.count("train: 5 pairs of split 'train'") == 1
+    assert [row["pairwright/pairs"] for row in lines(tmp_path / "run")] == [2, 2]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"- {{do: read, source: {tmp_path / 'data'}}}\n")
+    refused = start(["-m", "pairwright", "run", str(recipe), "-o", str(tmp_path / "out")], cache=tmp_path / "cache")
+    assert refused.returncode != 0
+    assert "a recipe runs in one process" in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_process_that_runs_alone_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert launched() == 1
-    assert is_first()
-    wait()
+    assert not together()
     assert by_first(lambda: 5) == 5
 
     def fails() -> None:

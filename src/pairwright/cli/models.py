@@ -36,13 +36,17 @@ def scratch(verb: str, arguments: Sequence[str]) -> int:
 
 def train(verb: str, arguments: Sequence[str]) -> int:
     """`pairwright train IN --model MODEL -o DIR --loss dpo --set beta=0.1`."""
+    from pairwright.logprobs.ranks import is_first
+
     function, schema = settings_schema(STEPS["train"])
     target = out("The training's directory: model/, metrics.jsonl, checkpoints/. A stopped training continues there.")
     flags = [IN, target, FROM, COLUMNS, *own_flags(verb, schema), STRICT, JSON, DEBUG]
     given = parse(verb, description(function), flags, arguments)
     settings = settings_given(verb, schema, given)
-    function(read_in(given, output=given["output"]), output=given["output"], **settings)
-    _made(given["output"] / "model", given["json"])
+    speaks = is_first()
+    function(read_in(given, output=given["output"] if speaks else None), output=given["output"], **settings)
+    if speaks:  # of the processes of `accelerate launch`, one
+        _made(given["output"] / "model", given["json"])
     return 0
 
 

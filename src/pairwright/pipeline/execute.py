@@ -90,6 +90,7 @@ def run(
         InputError: the recipe is wrong; nothing was run then.
         PairwrightError: a step failed, or another process runs this directory.
     """
+    _check_alone()
     steps = read_recipe(recipe, set=set)
     plan = make_plan(steps)
     root = run_directory(recipe, output)
@@ -100,6 +101,21 @@ def run(
         if fresh:
             clear(root)
         return _run_all(plan, root, progress or PlainProgress())
+
+
+def _check_alone() -> None:
+    """Refuse to run a recipe several times at once, which is what `accelerate launch` would do.
+
+    Raises:
+        InputError: a launcher started several processes.
+    """
+    from pairwright.train.ranks import launched
+
+    if launched() > 1:
+        raise InputError(
+            f"a recipe runs in one process, and the launcher started {launched()}; run the recipe without it, and for "
+            "its training `accelerate launch -m pairwright train RUN/NN-NAME/data ...` on the data that it made"
+        )
 
 
 def dry_run(

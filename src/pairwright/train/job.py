@@ -22,6 +22,7 @@ from pairwright.goals import GoalFormat
 from pairwright.logprobs.columns import placement_for
 from pairwright.logprobs.digest import model_digest
 from pairwright.logprobs.models import Dtype, no_bars, open_config, open_model, open_tokenizer
+from pairwright.logprobs.ranks import is_first
 from pairwright.logprobs.tokenise import Limits
 from pairwright.preferences import Preferences
 from pairwright.runs import digest_file, digest_of, versions, write_beside, write_json
@@ -30,7 +31,7 @@ from pairwright.train.config import TrainConfig, in_one_sentence, resolve
 from pairwright.train.data import Examples, answer_examples, has_reference_columns, pair_examples
 from pairwright.train.output import claim, look, remove_checkpoints
 from pairwright.train.policy import has_adapter, open_policy, whole_policy, write_adapter
-from pairwright.train.ranks import by_first, is_first, launched
+from pairwright.train.ranks import by_first, launched
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainingArguments

@@ -25,23 +25,12 @@ def together() -> bool:
     return bool(distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes."""
-    return not together() or _distributed().get_rank() == 0
-
-
-def wait() -> None:
-    """Go on when all processes are here."""
-    if together():
-        _distributed().barrier()
-
-
 def by_first(work: Callable[[], Result]) -> Result:
     """What `work` gives on the first process, on all of them; an error of its is raised on all of them."""
     if not together():
         return work()
     said: list[Result | Exception | None] = [None]
-    if is_first():
+    if _distributed().get_rank() == 0:
         try:
             said = [work()]
         except Exception as error:  # raised again below, here and on every other process
