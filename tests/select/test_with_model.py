@@ -17,6 +17,7 @@ from pairwright.errors import InputError
 from pairwright.formats.read import read
 from pairwright.logprobs import logprobs
 from pairwright.metrics.overlap import overlap
+from pairwright.pipeline import run
 from pairwright.preferences import Preferences
 from pairwright.relabel import relabel
 from pairwright.select import select
@@ -293,3 +294,18 @@ def test_no_overlap_where_nothing_is_compared(models: dict[str, Path]) -> None:
     flat = Preferences.of(prefs.prompts, prefs.responses.with_columns(score=pl.Series([8.0, 3.0] * 12)), prefs.pairs)
     step = select(flat, "implicit_margin", keep=0.5, policy="m").lineage[-1]
     assert list(step.found["overlap"]["common"]) == ["implicit_margin", "random"]
+
+
+def test_in_a_recipe_the_model_may_be_another_steps(tmp_path: Path) -> None:
+    varied().save(tmp_path / "data")
+    recipe: list[dict[str, Any]] = [
+        {"do": "read", "source": str(tmp_path / "data")},
+        {"do": "scratch", "vocab_size": 300, "hidden_size": 16, "heads": 2, "layers": 1, "max_length": 256},
+        {"do": "select", "metric": "signed_potential", "keep": 0.5, "model": "step:scratch", "as": "tiny"},
+    ]  # fmt: skip
+    ran = run(recipe, output=tmp_path / "run")
+    kept = Preferences.load(ran.step("select") / "data")
+    assert kept.counts().pairs == 6
+    assert "logp_tiny" in kept.responses.collect_schema()
+    assert "step:scratch" in ran.steps[-1].inputs
+    assert run(recipe, output=tmp_path / "run").reused == {"read", "scratch", "select"}
