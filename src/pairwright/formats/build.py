@@ -239,11 +239,11 @@ class Builder:
         self._beside.extend(2 * size, {})
         first = range(self._answers, self._answers + 2 * size, 2)
         extras = {name: cells for name, cells in batch.extras.items() if not _all_null(cells)}
-        same = extras.get("prompt_id")
-        if same is not None:
-            other = [None if one == own[:16].hex() else one for one, own in zip(same, digests, strict=True)]
-            extras = {name: cells for name, cells in extras.items() if name != "prompt_id"}
-            extras |= {} if _all_null(other) else {"prompt_id": other}
+        theirs = extras.pop("prompt_id", None)
+        if theirs is not None and 32 in set(map(len, map(str, theirs))):  # else none is the prompt's own
+            theirs = [None if one == own[:16].hex() else one for one, own in zip(theirs, digests, strict=True)]
+        if theirs is not None and not _all_null(theirs):
+            extras["prompt_id"] = theirs
         self._compared.extend(
             size,
             {
@@ -391,9 +391,12 @@ def kind_of(cells: Sequence[Any]) -> pl.DataType | None:
         return pl.Boolean()
     if kinds == {float}:
         return pl.Float64()
-    if kinds <= {int, float} and all(type(cell) is not int or -(1 << 63) <= cell < 1 << 63 for cell in cells):
-        return pl.Int64() if kinds == {int} else pl.Float64()
-    return None
+    if not kinds <= {int, float}:
+        return None
+    whole = [cell for cell in cells if type(cell) is int]
+    if min(whole) < -(1 << 63) or max(whole) >= 1 << 63:
+        return None
+    return pl.Int64() if kinds == {int} else pl.Float64()
 
 
 def as_json(value: Any) -> str:

@@ -25,7 +25,6 @@ _ONE_BY_ONE = frozenset({"margin", "preference", "weight", "goal", "copy", "sour
 _SIDE_NAMES = frozenset(
     {name for names in SCORE_NAMES for name in names[:2]} | {n for names in MODEL_NAMES for n in names}
 )
-_KEYS = frozenset({("role", "content"), ("content", "role")})
 _NAME = frozenset({str, type(None)})
 _SCORE = frozenset({float, int, type(None)})
 
@@ -183,9 +182,12 @@ def _say(prompts: Turns, heads: list[Any], asked: Cells) -> bool:
 def _flat(conversations: Iterable[list[Any]]) -> Turns | None:
     """Conversations laid flat; None when a message is something else than a role and a content, both text."""
     turns = list(chain.from_iterable(conversations))
-    if {dict} != set(map(type, turns)) or not _KEYS.issuperset(map(tuple, turns)):
+    if {dict} != set(map(type, turns)) or {2} != set(map(len, turns)):
         return None
-    roles, contents = [turn["role"] for turn in turns], [turn["content"] for turn in turns]
+    try:
+        roles, contents = [turn["role"] for turn in turns], [turn["content"] for turn in turns]
+    except KeyError:
+        return None
     if {str} != set(map(type, chain(roles, contents))):
         return None
     return Turns(roles, contents, list(map(len, conversations)))
