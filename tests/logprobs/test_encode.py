@@ -209,6 +209,15 @@ def test_nothing_is_taken_apart_where_the_argument_does_not_hold() -> None:
         assert Encoder(reader).tail("<|im_start|>", [3]) == (0, 1)
 
 
+def test_truncation_and_padding_that_a_caller_left_on_do_not_last() -> None:
+    reader = tiny.tokenizer()
+    encoder = Encoder(reader)
+    before = encoder.many(["one two three", "four"])
+    reader(["one two three", "four"], truncation=True, max_length=1, padding="max_length")
+    assert encoder.many(["one two three", "four"]) == before
+    assert min(map(len, before)) > 1
+
+
 def test_a_template_that_refuses_is_one_sentence_from_a_batch_too() -> None:
     rows = [Texts([user("one")], "", []), Texts([system("no"), user("one")], "", [])]
     with pytest.raises(InputError, match="refuses a conversation of roles"):

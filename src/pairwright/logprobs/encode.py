@@ -30,22 +30,26 @@ class Encoder:
         self._tokenizer = tokenizer
         self._borders: dict[int, str | None] = {}
         self._tails: dict[str, list[int]] = {}
-        self._added: dict[int, Any] = added_tokens(tokenizer) if _works_piece_by_piece(tokenizer) else {}
+        self._core = tokenizer.backend_tokenizer if _works_piece_by_piece(tokenizer) else None
+        self._added: dict[int, Any] = self._core.get_added_tokens_decoder() if self._core is not None else {}
 
     def many(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text; a text that stands there twice is encoded once, and both get the same list."""
         distinct = list(dict.fromkeys(texts))
         if not distinct:
             return []
-        found = self._tokenizer(
-            distinct,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["input_ids"]
-        tokens = dict(zip(distinct, found, strict=True))
+        tokens = dict(zip(distinct, self._encode(distinct), strict=True))
         return [tokens[text] for text in texts]
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        settings = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
+        if self._core is None:
+            found: list[list[int]] = self._tokenizer(texts, **settings, verbose=False)["input_ids"]
+            return found
+        # The same call without what transformers makes of its result. An empty call first, for it switches off the
+        # truncation and padding that a caller of the tokenizer may have left on.
+        self._tokenizer("", **settings)
+        return [each.ids for each in self._core.encode_batch_fast(texts, add_special_tokens=False)]
 
     def tail(self, text: str, ids: Sequence[int]) -> tuple[int, int]:
         """Where the last border of a text stands, in characters, and how many tokens there are from there on.
@@ -84,11 +88,6 @@ class Encoder:
             others = (each.content for number, each in self._added.items() if number != token)
             self._borders[token] = one.content if _stands_alone(one, others) else None
         return self._borders[token]
-
-
-def added_tokens(tokenizer: Any) -> dict[int, Any]:
-    """The tokens that a fast tokenizer takes out of a text before its model sees it, by id."""
-    return dict(tokenizer.backend_tokenizer.get_added_tokens_decoder())
 
 
 def _works_piece_by_piece(tokenizer: Any) -> bool:
