@@ -5,7 +5,7 @@ tree by tree, without padding and without a mask as large as the row squared; gi
 is the attention that the model would have had.
 
 On a CPU each prompt and each answer is one call of PyTorch's scaled dot-product attention. On CUDA the whole row is one
-call of FlexAttention, whose block mask is worked out from the trees, and which is compiled once for all lengths.
+call of FlexAttention, whose block mask is worked out from the trees, and which is compiled for all lengths at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ class Forest:
         return [*sizes, rest] if rest else sizes
 
     def mask(self, queries: int, keys: int, window: int | None, dtype: torch.dtype) -> Tensor:
-        """Additive mask [queries, keys] of the last `queries` of `keys` tokens: causal, and no farther than `window`."""
+        """Additive mask [queries, keys] of the last `queries` of `keys` tokens: causal, no farther than `window`."""
         key = (queries, keys, window, dtype)
         if key not in self._masks:
             at = torch.arange(keys - queries, keys, device=self.device)[:, None]
@@ -165,7 +165,7 @@ def _by_segments(
     """Tree by tree: the prompt sees itself, each answer the prompt and itself."""
     sizes = forest.sizes
     # One split, whose backward is one concatenation: slices would each give a gradient as long as the row.
-    queries, keys, values = (iter(states.split(sizes, dim=2)) for states in (query, key, value))
+    queries, keys, values = (iter(torch.split(states, sizes, dim=2)) for states in (query, key, value))
     attend = _scaled_product if softcap is None else _capped_product
     results = []
     for tree in forest.trees:
@@ -220,7 +220,7 @@ def _by_blocks(
     """The whole row at once, blocks of it that see nothing left out."""
 
     def capped(score: Tensor, b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
-        return softcap * torch.tanh(score / softcap)  # type: ignore[no-any-return, operator]
+        return softcap * torch.tanh(score / softcap)  # type: ignore[operator]
 
     attend = _flex(query.is_cuda)
     found = attend(
@@ -236,8 +236,8 @@ def _by_blocks(
 
 
 @cache
-def _flex(compiled: bool) -> Callable[..., Any]:
-    """FlexAttention, compiled once: lengths are dynamic, so another row is no other program."""
+def _flex(compiled: bool) -> Any:
+    """FlexAttention, compiled with dynamic lengths: a row of another length is no other program."""
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention
@@ -324,10 +324,9 @@ def _ordinary(
     if softcap is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        found = sdpa_attention_forward(
+        return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more
         )
-        return found[0], None
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(
             ~attention_mask, torch.finfo(query.dtype).min

@@ -183,7 +183,7 @@ class _Plain(torch.autograd.Function):
     """A head without bias, adapter, scale or cap: `log_softmax(hidden @ weight.T)[target]`, in chunks."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         ctx.save_for_backward(hidden, weight, targets)
@@ -232,7 +232,7 @@ def _chunk_logps(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
 
 def _chunks(hidden: Tensor, targets: Tensor, vocabulary: int) -> Iterator[tuple[Tensor, Tensor]]:
     size = max(32, CHUNK.get(hidden.device.type, CHUNK["cuda"]) // max(1, vocabulary))
-    return zip(hidden.split(size), targets.split(size), strict=True)
+    return zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
 
 
 def _entropy(logp: Tensor) -> Tensor:

@@ -83,10 +83,12 @@ def forest(batch: Batch, model: Any) -> Rows:
 
 def padded(batch: Batch, model: Any) -> Rows:
     """A row for each answer, padded on the right."""
-    prompts = batch.prompt_ids.split(batch.prompt_lengths.tolist())
-    answers = batch.answer_ids.split(batch.answer_lengths.tolist())
+    prompts = torch.split(batch.prompt_ids, batch.prompt_lengths.tolist())
+    answers = torch.split(batch.answer_ids, batch.answer_lengths.tolist())
     owners = batch.answer_prompt.tolist()
-    ids = pad_sequence([torch.cat([prompts[owner], answer]) for owner, answer in zip(owners, answers, strict=True)], True)
+    ids = pad_sequence(
+        [torch.cat([prompts[owner], answer]) for owner, answer in zip(owners, answers, strict=True)], True
+    )
     starts = batch.prompt_lengths[batch.answer_prompt]
     width = ids.shape[1]
     at = torch.arange(width, device=ids.device)
@@ -108,10 +110,12 @@ def _trees(batch: Batch) -> tuple[list[Tree], list[list[int]]]:
     return trees, [mine for mine in of if mine]
 
 
-def _in_trees(batch: Batch, trees: list[Tree], order: list[list[int]]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def _in_trees(
+    batch: Batch, trees: list[Tree], order: list[list[int]]
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Tokens and positions of each tree, and for each answer the places in its tree that predict it."""
-    prompts = batch.prompt_ids.split(batch.prompt_lengths.tolist())
-    answers = batch.answer_ids.split(batch.answer_lengths.tolist())
+    prompts = torch.split(batch.prompt_ids, batch.prompt_lengths.tolist())
+    answers = torch.split(batch.answer_ids, batch.answer_lengths.tolist())
     owners = batch.answer_prompt.tolist()
     device = batch.prompt_ids.device
     ids, position, where = [], [], []
