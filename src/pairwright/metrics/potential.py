@@ -46,8 +46,11 @@ def implicit_margin(
     Source: arXiv 2503.01864, M_pi ("select small |M_pi|").
     """
     own = _margin(view, margin=margin, policy=policy, reference=reference, beta=beta)
-    _refuse_same_model(view, own, policy=policy, reference=reference, beta=beta)
-    return -own.abs()
+    if reference is None:
+        return -own.abs()
+    numbers = view.select(own=own).collect(engine="streaming")["own"]
+    _refuse_same_model(numbers, policy=policy, reference=reference, beta=beta)
+    return pl.lit(-numbers.abs())
 
 
 def alignment_potential(
@@ -78,8 +81,9 @@ def alignment_potential(
     Source: arXiv 2503.01864, M_AP = |M_r| - |M_pi|; z-scores as its code's `rm-xlogp`.
     """
     own = _margin(view, margin=margin, policy=policy, reference=reference, beta=beta)
-    _refuse_same_model(view, own, policy=policy, reference=reference, beta=beta)
-    return _difference_of_z(view, explicit_gap(view), own.abs(), weight=weight)
+    parts = view.select(gap=explicit_gap(view), own=own).collect(engine="streaming")
+    _refuse_same_model(parts["own"], policy=policy, reference=reference, beta=beta)
+    return _difference_of_z(parts["gap"], parts["own"].abs(), weight=weight)
 
 
 def signed_potential(
@@ -109,8 +113,9 @@ def signed_potential(
     Source: arXiv 2503.01864, M_+ of figures 2 and 3, read as M_r - M_pi (the formula is inferred).
     """
     own = _margin(view, margin=margin, policy=policy, reference=reference, beta=beta)
-    _refuse_same_model(view, own, policy=policy, reference=reference, beta=beta)
-    return _difference_of_z(view, explicit_gap(view), own, weight=weight)
+    parts = view.select(gap=explicit_gap(view), own=own).collect(engine="streaming")
+    _refuse_same_model(parts["own"], policy=policy, reference=reference, beta=beta)
+    return _difference_of_z(parts["gap"], parts["own"], weight=weight)
 
 
 def _margin(
@@ -157,38 +162,35 @@ def _side(schema: pl.Schema, kind: str, name: str | None, side: str) -> pl.Expr:
     return pl.col(f"{stem}_{side}")
 
 
-def _refuse_same_model(
-    view: pl.LazyFrame, own: pl.Expr, *, policy: str | None, reference: str | None, beta: float
-) -> None:
+def _refuse_same_model(own: pl.Series, *, policy: str | None, reference: str | None, beta: float) -> None:
     if reference is None:
         return
-    widest = view.select(own.abs().max()).collect(engine="streaming").item()
-    if widest is not None and widest <= abs(beta) * _SAME:
+    widest = own.abs().max()
+    if widest is not None and widest <= abs(beta) * _SAME:  # type: ignore[operator]
         raise InputError(
             f"policy {policy!r} and reference {reference!r} give equal log-probabilities, so every margin of DPO's "
             "form is zero and says nothing; leave the reference out (SimPO's form), or take a model that was trained"
         )
 
 
-def _difference_of_z(view: pl.LazyFrame, gap: pl.Expr, own: pl.Expr, *, weight: float) -> pl.Expr:
+def _difference_of_z(gap: pl.Series, own: pl.Series, *, weight: float) -> pl.Expr:
+    """z(gap) - weight z(own) as numbers, one for each pair of the view: its columns are read once and not again."""
     known = gap.is_not_null() & own.is_not_null()
-    parts = {"gaps of the scores": gap, "margins of the model": own}
-    # Summed by numpy in row order: the streaming engine adds up in an order that differs from run to run, and a metric
-    # that differs in its last digit is another file.
-    found = view.select(**parts).drop_nulls().collect(engine="streaming")
-    if found.is_empty():
+    if not known.any():
         raise InputError(
             "no pair has both scores and a margin, so there is nothing to compare; score and logprobs first"
         )
-    z = {}
-    for name, part in parts.items():
-        numbers = found[name].to_numpy()
+    z = []
+    for name, part in {"gaps of the scores": gap, "margins of the model": own}.items():
+        # Summed by numpy in row order: the streaming engine adds up in an order that differs from run to run, and a
+        # metric that differs in its last digit is another file.
+        numbers = part.filter(known).to_numpy()
         mean, std = float(numbers.mean()), float(numbers.std())
         if std <= _FLAT * max(1.0, abs(mean)):
             raise InputError(
-                f"the {name} are the same in all {len(found):,} pairs ({mean:g}), so they have no z-score; "
+                f"the {name} are the same in all {len(numbers):,} pairs ({mean:g}), so they have no z-score; "
                 "select by the other part alone (explicit_gap or implicit_margin)"
             )
-        z[name] = (part - mean) / std
-    first, second = z.values()
-    return pl.when(known).then(first - weight * second)
+        z.append((part - mean) / std)
+    first, second = z
+    return pl.lit(first - weight * second)

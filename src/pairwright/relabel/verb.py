@@ -350,16 +350,12 @@ def _account(
     tally = dict(facts.group_by(_REASON).len().iter_rows())
     dropped = {reason: tally[code] for code, reason in enumerate(REASONS, start=1) if code in tally}
     usable = tally.get(0, 0)
-    rows, said, used, negatives = (
-        made.select(
-            rows=pl.len(),
-            said=pl.col("goal").is_not_null().any(),
-            used=pl.col("source_pair").n_unique(),
-            negatives=(pl.col("copy") == "negative").sum(),
-        )
-        .collect(engine="streaming")
-        .row(0)
-    )
+    copies = made.select(
+        "source_pair", said=pl.col("goal").is_not_null(), negative=pl.col("copy") == "negative"
+    ).collect(engine="streaming")
+    source = copies["source_pair"]
+    used = (source.set_sorted() if source.is_sorted() else source).n_unique()  # counting sorted ones needs no hashing
+    negatives = copies["negative"].sum()
     if used < usable:
         dropped[f"not_in_{mode}"] = usable - used
     notes = []
@@ -369,4 +365,4 @@ def _account(
         against = facts.filter((pl.col(_REASON) == 0) & (pl.col("goal_chosen") < pl.col("goal_rejected"))).height
         if against:
             notes.append(f"In {against:,} of {usable:,} pairs the chosen side has the lower score.")
-    return rows, bool(said), dropped, tuple(notes)
+    return len(copies), bool(copies["said"].any()), dropped, tuple(notes)
