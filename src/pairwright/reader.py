@@ -95,6 +95,8 @@ def notes_on(tokenizer: Any) -> tuple[str, ...]:
 def check_place(kind: str, place: str | Path) -> None:
     """Refuse at once what can only be a directory and is none; a hub name is `name` or `owner/name`.
 
+    A mere name can be either, and is looked for on the hub with a line on stderr.
+
     Raises:
         InputError: there is no such directory, or it holds no tokenizer.
     """
@@ -108,6 +110,8 @@ def check_place(kind: str, place: str | Path) -> None:
     # `runs/typo` could be a hub name; where there is a directory `runs`, it is none.
     if is_path or Path(name).exists() or (len(parts) == 2 and Path(parts[0]).is_dir()):
         raise InputError(f"there is no directory {name} with a {kind}; give a save_pretrained directory or a hub name")
+    if len(parts) == 1:  # most often a directory that is not here, and without a network the hub takes its time
+        _say(f"there is no directory {name} here; it is looked for on the Hugging Face hub")
 
 
 def sentence(kind: str, place: str | Path, error: Exception) -> str:

@@ -172,9 +172,10 @@ def test_what_can_only_be_a_directory_is_refused_at_once(
         check_place("tokenizer", name)
 
 
-def test_hub_names_and_directories_are_looked_at(tmp_path: Path) -> None:
+def test_hub_names_and_directories_are_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("gpt2", "Qwen/Qwen3-0.6B", "owner/name.with-dots_1"):
         check_place("model", name)
+    assert "no directory gpt2 here; it is looked for on the Hugging Face hub" in capsys.readouterr().err
     check_place("model", tmp_path)
     with pytest.raises(InputError, match="holds no tokenizer"):
         check_place("tokenizer", tmp_path)
