@@ -13,7 +13,7 @@ import pytest
 
 import tiny
 from pairwright.errors import PairwrightError
-from pairwright.logprobs import stored
+from pairwright.logprobs import opened, stored
 from pairwright.logprobs.segments import read
 from pairwright.logprobs.store import Shelf, answer_keys
 from pairwright.logprobs.stored import stored_logps
@@ -54,7 +54,7 @@ def test_what_is_stored_is_not_computed_again_and_the_model_not_opened(
     seen, work = counted(monkeypatch), job()
     first = stored_logps(**work, model=model, batch_tokens=200)
     assert sum(seen) == 36
-    monkeypatch.setattr(stored, "open_model", lambda *_, **__: pytest.fail("the model was opened"))
+    monkeypatch.setattr(opened, "open_model", lambda *_, **__: pytest.fail("the model was opened"))
     again = stored_logps(**work, model=model, batch_tokens=90)
     assert again.tobytes() == first.tobytes()
     turned = list(reversed(range(36)))

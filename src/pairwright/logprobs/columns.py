@@ -46,6 +46,7 @@ def logprobs(
     dtype: Dtype = "float32",
     only: str | None = None,
     store: bool = True,
+    ray: bool = False,
 ) -> Preferences:
     """Write each answer's log-probability under a model, summed over its tokens, in nats.
 
@@ -74,6 +75,7 @@ def logprobs(
         dtype: precision of the weights; sums are float32 in any case.
         only: a split; answers that no pair of it needs get null, and are counted as `other_split`.
         store: read and write the store; without it everything is computed and nothing kept.
+        ray: compute on a Ray cluster: the one of RAY_ADDRESS or `ray start`, else one made of this machine.
 
     Raises:
         InputError: there is no such model or split, its template refuses the prompts, or two columns would have one
@@ -100,6 +102,7 @@ def logprobs(
             dtype=dtype,
             batch_tokens=batch_tokens,
             label=f"logp_{label}",
+            ray=ray,
             store=store,
         )
         settings = {"model": str(place), "name": label, "dtype": dtype, **limits._asdict()}
@@ -192,6 +195,7 @@ def _score(
     batch_tokens: int,
     label: str,
     store: bool,
+    ray: bool,
 ) -> Scored:
     """What a model says of every answer of `rows`, in their order."""
     prompts: list[list[int]] = []
@@ -212,6 +216,7 @@ def _score(
         batch_tokens=batch_tokens,
         label=label,
         store=store,
+        ray=ray,
     )
     if found.known and is_first():
         print(

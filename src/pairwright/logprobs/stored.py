@@ -9,16 +9,18 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pairwright.errors import PairwrightError
-from pairwright.logprobs.models import Dtype, device_for_models, open_model
+from pairwright.errors import InputError, PairwrightError
+from pairwright.logprobs.cluster import on_cluster
+from pairwright.logprobs.models import Dtype
+from pairwright.logprobs.opened import OpenedModel, Part
 from pairwright.logprobs.progress import Ticker
 from pairwright.logprobs.ranks import Ranks, ranks
-from pairwright.logprobs.segments import Keys, Writer, firsts, key_order
+from pairwright.logprobs.segments import Keys, firsts, key_order
 from pairwright.logprobs.store import Shelf, answer_keys
 from pairwright.logprobs.trees import batches
 
@@ -66,6 +68,7 @@ def stored_logps(
     batch_tokens: int = 8192,
     label: str = "logprobs",
     store: bool = True,
+    ray: bool = False,
 ) -> NDArray[np.float64]:
     """The log-probability of each answer, summed over its tokens, in nats: what the store knows, else computed.
 
@@ -81,6 +84,7 @@ def stored_logps(
         batch_tokens: tokens of a batch, at most; each prompt counts once.
         label: what the progress line and the errors call it.
         store: whether to use the store; without it everything is computed and nothing kept.
+        ray: compute the batches on a Ray cluster; this process stores what comes back.
 
     Returns:
         [N] nats, none missing.
@@ -90,7 +94,7 @@ def stored_logps(
         PairwrightError: a log-probability is not finite, or another process of the job stopped.
     """
     return find_logps(
-        prompts, answers, owner, model=model, dtype=dtype, batch_tokens=batch_tokens, label=label, store=store
+        prompts, answers, owner, model=model, dtype=dtype, batch_tokens=batch_tokens, label=label, store=store, ray=ray
     ).logp
 
 
@@ -104,6 +108,7 @@ def find_logps(
     batch_tokens: int = 8192,
     label: str = "logprobs",
     store: bool = True,
+    ray: bool = False,
 ) -> Found:
     """`stored_logps`, and how many of the answers were computed for it."""
     if not len(answers):
@@ -114,7 +119,11 @@ def find_logps(
         said = hashlib.sha256(work.keys.tobytes() + f"{batch_tokens} {shelf and shelf.folder.name}".encode()).digest()
         if not job.same(said):
             raise PairwrightError(f"{label}: the processes of this job were not given the same data, settings or model")
-        values, computed = _share(work, job, shelf, model=model, dtype=dtype, batch_tokens=batch_tokens, label=label)
+        if ray and job.size > 1:
+            raise InputError("a cluster of Ray has its own processes: start one process, or leave ray out")
+        values, computed = _share(
+            work, job, shelf, model=model, dtype=dtype, batch_tokens=batch_tokens, label=label, ray=ray
+        )
     broken = computed & ~np.isfinite(values)
     if broken.any():
         first = int(np.flatnonzero(broken[inverse])[0])
@@ -129,7 +138,15 @@ def find_logps(
 
 
 def _share(
-    work: Work, job: Ranks, shelf: Shelf | None, *, model: str | Path, dtype: Dtype, batch_tokens: int, label: str
+    work: Work,
+    job: Ranks,
+    shelf: Shelf | None,
+    *,
+    model: str | Path,
+    dtype: Dtype,
+    batch_tokens: int,
+    label: str,
+    ray: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The values of all different answers, [U], and which of them were computed for it; this process does its share."""
     texts = [len(each) for each in work.answers]
@@ -142,9 +159,17 @@ def _share(
     computed = np.zeros(len(texts), np.bool_)
     todo = [left for group in mine if (left := [i for i in group if unknown[i]])]
     if todo:
-        writer = None if shelf is None else shelf.writer()
-        for group, found in _computed(work, todo, writer, model=model, dtype=dtype, label=label, quiet=job.rank > 0):
-            values[group], computed[group] = found, True
+        parts = [_part(work, group) for group in todo]
+        ticker = None if job.rank else Ticker(label, sum(part.tokens for part in parts), "tokens")
+        compute = on_cluster if ray else _computed
+        with nullcontext() if shelf is None else shelf.writer() as out:
+            for number, found in compute(parts, model=model, dtype=dtype):
+                group, sound = todo[number], np.isfinite(found)
+                if out is not None:  # stored before the next batch is begun
+                    out.put(work.keys[group][sound], found[sound])
+                values[group], computed[group] = found, True
+                if ticker is not None:
+                    ticker.add(parts[number].tokens)
     if job.size > 1:
         # Each answer's value comes from the one process whose batch it is in, so nothing is ever added to it.
         own = np.zeros(len(texts), np.bool_)
@@ -154,42 +179,20 @@ def _share(
     return values, computed
 
 
-def _computed(
-    work: Work,
-    groups: list[list[int]],
-    writer: Writer | None,
-    *,
-    model: str | Path,
-    dtype: Dtype,
-    label: str,
-    quiet: bool,
-) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
-    """Groups of answers with their values, each stored before the next is begun."""
-    import torch
+def _computed(parts: Sequence[Part], *, model: str | Path, dtype: Dtype) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Batches by their number with their values, one after the other, in this process."""
+    opened = OpenedModel(model, dtype)
+    for number, part in enumerate(parts):
+        yield number, opened.logps(part)
 
-    from pairwright.logprobs.core import Batch, answer_logps
 
-    network: Any = open_model(model, dtype=dtype).to(device_for_models())
-    device = next(network.parameters()).device
-    size = [sum(len(work.answers[i]) for i in group) for group in groups]
-    ticker = None if quiet else Ticker(label, sum(size), "tokens")
-    with writer or nullcontext() as out:
-        for group, tokens in zip(groups, size, strict=True):
-            asked = list(dict.fromkeys(work.owner[i] for i in group))
-            place = {prompt: at for at, prompt in enumerate(asked)}
-            batch = Batch.of(
-                [work.prompts[p] for p in asked],
-                [work.answers[i] for i in group],
-                [place[work.owner[i]] for i in group],
-            )
-            with torch.inference_mode():
-                found = answer_logps(network, batch.to(device)).logp.double().cpu().numpy()
-            if out is not None:
-                sound = np.isfinite(found)
-                out.put(work.keys[group][sound], found[sound])
-            if ticker is not None:
-                ticker.add(tokens)
-            yield group, found
+def _part(work: Work, group: list[int]) -> Part:
+    """The answers of a batch, and each of their prompts once."""
+    asked = list(dict.fromkeys(work.owner[i] for i in group))
+    place = {prompt: at for at, prompt in enumerate(asked)}
+    return Part(
+        [work.prompts[p] for p in asked], [work.answers[i] for i in group], [place[work.owner[i]] for i in group]
+    )
 
 
 def _different(
