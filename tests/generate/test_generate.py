@@ -287,8 +287,14 @@ def test_a_long_prompt_is_cut_in_the_users_text_and_not_in_the_goal(asked_model,
     from pairwright.generate import hf as engine
 
     heads = []
-    original = engine.tokenise_prompt
-    monkeypatch.setattr(engine, "tokenise_prompt", lambda *a, **k: heads.append(original(*a, **k)) or heads[-1])
+    original = engine.tokenise_many
+
+    def watch(*texts, **settings):
+        for row in original(*texts, **settings):
+            heads.append(row[0])
+            yield row
+
+    monkeypatch.setattr(engine, "tokenise_many", watch)
     long = world((" ".join(["apple"] * 400),))
     made = generate(asked_model, long, goal=8, max_new_tokens=10)
     assert made.counts().responses == 1

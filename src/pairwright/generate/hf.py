@@ -17,7 +17,7 @@ from pydantic import Field
 from pairwright.errors import InputError
 from pairwright.generate.request import Drawn, Request
 from pairwright.logprobs.models import Dtype, device_for_models, open_model, open_tokenizer
-from pairwright.logprobs.tokenise import Limits, tokenise_prompt
+from pairwright.logprobs.tokenise import Limits, Texts, tokenise_many
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,8 @@ def hf(
     ends = _end_tokens(network, tokenizer)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     _plain_settings(network, ends=ends, pad=pad, max_new_tokens=max_new_tokens)
-    heads = [tokenise_prompt(tokenizer, each.prompt, limits=limits, keep=each.keep) for each in requests]
+    asked = (Texts(each.prompt, each.keep, []) for each in requests)
+    heads = [head for head, _ in tokenise_many(tokenizer, asked, limits=limits)]
     drawn = [Drawn(None, "lost_to_truncation")] * len(requests)
     # The longest first, so that a machine that has too little memory says so at once.
     order = sorted((i for i, head in enumerate(heads) if not head.lost), key=lambda i: (-len(heads[i].ids), i))
