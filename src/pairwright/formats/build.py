@@ -17,6 +17,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from operator import methodcaller
 from pathlib import Path
@@ -158,56 +159,38 @@ class _Turns:
         return flat, np.asarray(self.sizes, dtype=np.int64)
 
 
-class Builder:
-    """Takes records in file order and gives the frames.
+class _Pending:
+    """What waits to become frames: a batch, as Python objects and laid flat."""
 
-    Args:
-        bound: bytes of frames that are held in memory; beyond them the batches are written to a temporary directory.
-        batch: records after which `settle` makes frames of them.
-    """
-
-    def __init__(self, *, bound: int = BOUND, batch: int = BATCH) -> None:
-        self.notes: Counter[str] = Counter()
-        self.records = 0
-        self._bound, self._size = bound, batch
-        self._chunks: list[tuple[pl.DataFrame, ...] | tuple[Path, ...]] = []
-        self._bytes = 0
-        self._prompts, self._said_before = Seen(), Seen()
-        self._first_about = np.zeros(0, dtype=np.uint64)
-        self._conflicts = 0
-        self._encoded: list[list[frozenset[str]]] = []
-        self._room: Path | None = None
-        self._clear()
-
-    def _clear(self) -> None:
-        self._pending = self._answers = 0
-        self._asked, self._said = _Turns(), _Turns()
-        self._digests: list[bytes] = []
-        self._of: list[int] = []
-        self._compares: list[int] = []
-        self._models: list[str | None] = []
-        self._marks: list[float | None] = []
-        self._about, self._scores, self._beside, self._compared = _Table(), _Table(), _Table(), _Table()
+    def __init__(self) -> None:
+        self.size = self.answers = 0
+        self.asked, self.said = _Turns(), _Turns()
+        self.digests: list[bytes] = []
+        self.of: list[int] = []
+        self.compares: list[int] = []
+        self.models: list[str | None] = []
+        self.marks: list[float | None] = []
+        self.about, self.scores, self.beside, self.compared = _Table(), _Table(), _Table(), _Table()
 
     def add(self, record: Record) -> None:
         """Take one more record."""
         digest = _digest(record.prompt)
-        self._digests.append(digest)
-        self._asked.add(record.prompt)
+        self.digests.append(digest)
+        self.asked.add(record.prompt)
         about = record.prompt_extras
-        self._about.add({**about, "split": record.split} if record.split is not None else about)
-        first = self._answers
-        self._of.append(len(record.answers))
-        self._compares.append(len(record.pairs))
+        self.about.add({**about, "split": record.split} if record.split is not None else about)
+        first = self.answers
+        self.of.append(len(record.answers))
+        self.compares.append(len(record.pairs))
         for answer in record.answers:
-            self._said.add(answer.response)
-            self._models.append(answer.model)
-            self._marks.append(answer.score)
-            self._scores.add(answer.scores)
-            self._beside.add(answer.extras)
-        self._answers += len(record.answers)
+            self.said.add(answer.response)
+            self.models.append(answer.model)
+            self.marks.append(answer.score)
+            self.scores.add(answer.scores)
+            self.beside.add(answer.extras)
+        self.answers += len(record.answers)
         for pair in record.pairs:
-            self._compared.add(
+            self.compared.add(
                 {
                     "chosen_row": first + pair.chosen,
                     "rejected_row": first + pair.rejected,
@@ -218,33 +201,30 @@ class Builder:
                 }
                 | _renamed(record.pair_extras, digest)
             )
-        if record.notes:
-            self.notes.update(set(record.notes))
-        self.records += 1
-        self._pending += 1
+        self.size += 1
 
     def add_clean(self, batch: Clean) -> None:
         """Take many comparisons at once."""
         size = len(batch.splits)
         digests = _digests(batch.prompts)
-        self._digests += digests
-        self._asked.extend(batch.prompts)
-        self._about.extend(size, {} if _all_null(batch.splits) else {"split": batch.splits})
-        self._of += [2] * size
-        self._compares += [1] * size
-        self._said.extend(batch.answers)
-        self._models += batch.models
-        self._marks += batch.scores
-        self._scores.extend(2 * size, {})
-        self._beside.extend(2 * size, {})
-        first = range(self._answers, self._answers + 2 * size, 2)
+        self.digests += digests
+        self.asked.extend(batch.prompts)
+        self.about.extend(size, {} if _all_null(batch.splits) else {"split": batch.splits})
+        self.of += [2] * size
+        self.compares += [1] * size
+        self.said.extend(batch.answers)
+        self.models += batch.models
+        self.marks += batch.scores
+        self.scores.extend(2 * size, {})
+        self.beside.extend(2 * size, {})
+        first = range(self.answers, self.answers + 2 * size, 2)
         extras = {name: cells for name, cells in batch.extras.items() if not _all_null(cells)}
         theirs = extras.pop("prompt_id", None)
         if theirs is not None and 32 in set(map(len, map(str, theirs))):  # else none is the prompt's own
             theirs = [None if one == own[:16].hex() else one for one, own in zip(theirs, digests, strict=True)]
         if theirs is not None and not _all_null(theirs):
             extras["prompt_id"] = theirs
-        self._compared.extend(
+        self.compared.extend(
             size,
             {
                 "chosen_row": first,
@@ -257,18 +237,58 @@ class Builder:
                 **{name: cells for name, cells in extras.items() if name not in _TAKEN},
             },
         )
-        self._answers += 2 * size
-        self.records += size
-        self._pending += size
+        self.answers += 2 * size
+        self.size += size
+
+
+class Builder:
+    """Takes records in file order and gives the frames.
+
+    A full batch is made into frames beside the reading, in one thread, one batch at a time: Polars works there while
+    the parser works here.
+
+    Args:
+        bound: bytes of frames that are held in memory; beyond them the batches are written to a temporary directory.
+        batch: records after which `settle` makes frames of them.
+    """
+
+    def __init__(self, *, bound: int = BOUND, batch: int = BATCH) -> None:
+        self.notes: Counter[str] = Counter()
+        self.records = 0
+        self._bound, self._size = bound, batch
+        self._pending = _Pending()
+        self._worker = ThreadPoolExecutor(1, "pairwright-build")
+        self._work: Future[None] | None = None
+        self._chunks: list[tuple[pl.DataFrame, ...] | tuple[Path, ...]] = []
+        self._bytes = 0
+        self._prompts, self._said_before = Seen(), Seen()
+        self._first_about = np.zeros(0, dtype=np.uint64)
+        self._conflicts = 0
+        self._encoded: list[list[frozenset[str]]] = []
+        self._room: Path | None = None
+
+    def add(self, record: Record) -> None:
+        """Take one more record."""
+        self._pending.add(record)
+        self.records += 1
+        if record.notes:
+            self.notes.update(set(record.notes))
+
+    def add_clean(self, batch: Clean) -> None:
+        """Take many comparisons at once."""
+        self._pending.add_clean(batch)
+        self.records += len(batch.splits)
 
     def settle(self) -> None:
         """Finish the batch if it is full. The reader says when, so that both ways to add end their batches alike."""
-        if self._pending >= self._size:
-            self._flush()
+        if self._pending.size >= self._size:
+            self._hand_over()
 
     def finish(self) -> Built:
         """The frames of all records so far; the builder is spent."""
-        self._flush()
+        self._hand_over()
+        with self._worker:
+            self._wait()
         if self._conflicts:
             self.notes["a prompt was met again with other values in its further columns; the first were kept"] = (
                 self._conflicts
@@ -279,50 +299,41 @@ class Builder:
             frames[2] = frames[2].with_columns(pl.col("prompt_mismatch").fill_null(False))
         return Built(frames[0], frames[1], frames[2], notes)
 
-    def _flush(self) -> None:
-        """Finish the batch: its frames, without the prompts and answers that were met before."""
-        if not self._pending and self._chunks:
+    def _hand_over(self) -> None:
+        """Let the worker finish the batch, as soon as it has finished the one before."""
+        self._wait()
+        self._work = self._worker.submit(self._flush, self._pending)
+        self._pending = _Pending()
+
+    def _wait(self) -> None:
+        if self._work is not None:
+            self._work.result()
+
+    def _flush(self, batch: _Pending) -> None:
+        """Make the frames of a batch, without the prompts and answers that were met before."""
+        if not batch.size and self._chunks:
             return
-        ids = pl.Series("prompt_id", self._digests, dtype=pl.Binary).bin.slice(0, 16).bin.encode("hex")
-        prompts = pl.DataFrame([ids, _conversations(*self._asked.flat(), "prompt")])
-        prompts = _widened(prompts, self._about, PROMPT_COLUMNS)
-        responses, ones, twos = self._responses(ids)
+        ids = pl.Series("prompt_id", batch.digests, dtype=pl.Binary).bin.slice(0, 16).bin.encode("hex")
+        prompts = pl.DataFrame([ids, _conversations(*batch.asked.flat(), "prompt")])
+        prompts = _widened(prompts, batch.about, PROMPT_COLUMNS)
+        responses, ones, twos = _responses(batch, ids)
         beside = [*RESPONSE_COLUMNS, *responses.columns]
-        responses = _widened(responses, self._beside, beside)
+        responses = _widened(responses, batch.beside, beside)
         number, fresh = self._said_before.add(ones, twos)
-        pairs = _pairs(self._compared, _repeated(ids, self._compares), number)
+        pairs = _pairs(batch.compared, _repeated(ids, batch.compares), number)
         self._encoded.append(
             [
-                frozenset(_free(name, PROMPT_COLUMNS) for name in self._about.encoded),
-                frozenset(_free(name, beside) for name in self._beside.encoded),
-                frozenset(self._compared.encoded),
+                frozenset(_free(name, PROMPT_COLUMNS) for name in batch.about.encoded),
+                frozenset(_free(name, beside) for name in batch.beside.encoded),
+                frozenset(batch.compared.encoded),
             ]
         )
         responses = responses.insert_column(0, pl.Series("response_id", number, dtype=pl.Int64))
-        self._keep(prompts.filter(self._new_prompts(prompts)), responses.filter(pl.Series(fresh)), pairs)
-        self._clear()
+        self._keep(prompts.filter(self._new_prompts(prompts, batch.digests)), responses.filter(pl.Series(fresh)), pairs)
 
-    def _responses(self, ids: pl.Series) -> tuple[pl.DataFrame, Keys, Keys]:
-        """The answers of the batch with their scores, and two hashes of what keeps them apart."""
-        flat, sizes = self._said.flat()
-        responses = pl.DataFrame(
-            [
-                _repeated(ids, self._of),
-                _conversations(flat, sizes, "response"),
-                pl.Series("model", self._models, dtype=pl.String),
-                pl.Series("score", self._marks, dtype=pl.Float64),
-            ]
-        )
-        scores = [series.cast(pl.Float64).alias(f"score_{series.name}") for series in self._scores.series()]
-        responses = responses.hstack(scores)
-        rest = [name for name in responses.columns if name != "response"]
-        mixed = responses.select(one=_mixed(rest, 1), two=_mixed(rest, 2))
-        one, two = (mixed[name].to_numpy() ^ _conversation_keys(flat, sizes, i) for i, name in ((1, "one"), (2, "two")))
-        return responses, one, two
-
-    def _new_prompts(self, prompts: pl.DataFrame) -> pl.Series:
+    def _new_prompts(self, prompts: pl.DataFrame, digests: Sequence[bytes]) -> pl.Series:
         """Which prompts were not met before; one that was, and now says something else beside, is counted."""
-        halves = np.frombuffer(b"".join(self._digests), dtype=np.uint64).reshape(-1, 4)
+        halves = np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(-1, 4)
         number, new = self._prompts.add(halves[:, 0], halves[:, 1])
         further = [name for name in prompts.columns if name not in PROMPT_COLUMNS]
         about = prompts.select(pl.repeat(0, pl.len(), dtype=pl.UInt64) ^ _mixed(further, 0)).to_series().to_numpy()
@@ -348,6 +359,25 @@ class Builder:
                 frame.write_parquet(path, compression="uncompressed", statistics=False)  # packing takes thrice the time
             paths.append(path)
         return tuple(paths)
+
+
+def _responses(batch: _Pending, ids: pl.Series) -> tuple[pl.DataFrame, Keys, Keys]:
+    """The answers of the batch with their scores, and two hashes of what keeps them apart."""
+    flat, sizes = batch.said.flat()
+    responses = pl.DataFrame(
+        [
+            _repeated(ids, batch.of),
+            _conversations(flat, sizes, "response"),
+            pl.Series("model", batch.models, dtype=pl.String),
+            pl.Series("score", batch.marks, dtype=pl.Float64),
+        ]
+    )
+    scores = [series.cast(pl.Float64).alias(f"score_{series.name}") for series in batch.scores.series()]
+    responses = responses.hstack(scores)
+    rest = [name for name in responses.columns if name != "response"]
+    mixed = responses.select(one=_mixed(rest, 1), two=_mixed(rest, 2))
+    one, two = (mixed[name].to_numpy() ^ _conversation_keys(flat, sizes, i) for i, name in ((1, "one"), (2, "two")))
+    return responses, one, two
 
 
 def _repeated(ids: pl.Series, times: Sequence[int]) -> pl.Series:
