@@ -117,7 +117,7 @@ def check_place(kind: str, place: str | Path) -> None:
 def sentence(kind: str, place: str | Path, error: Exception) -> str:
     """One sentence for what a library says when it cannot open something."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"cannot open the {kind} {str(place)!r}: {first}; give a save_pretrained directory or a hub name"
+    return f"cannot open the {kind} {str(place)!r}: {first.rstrip('.')}; give a save_pretrained directory or a hub name"
 
 
 def _is_of_tokenizer(name: str) -> bool:

@@ -241,8 +241,8 @@ def test_the_goal_format_is_in_the_manifest(made: Made, tmp_path: Path) -> None:
         ({"attributes": "helpfulness"}, "attributes: "),
         ({"mode": "filter_high", "threshold": NAN}, "threshold: .*finite"),
         ({"seed": "first"}, "seed: "),
-        ({"tokenizer": "/no/such/directory"}, "no directory /no/such/directory; give a model directory"),
-        ({"tokenizer": "nosuchdirectory"}, "no tokenizer could be loaded from nosuchdirectory"),
+        ({"tokenizer": "/no/such/directory"}, "no directory /no/such/directory with a tokenizer; give a"),
+        ({"tokenizer": "nosuchdirectory"}, "cannot open the tokenizer .nosuchdirectory."),
     ],
 )
 def test_bad_requests_are_sentences(made: Made, settings_: dict[str, Any], says: str) -> None:
