@@ -9,8 +9,8 @@ import pytest
 
 import tiny
 from pairwright.errors import InputError
-from pairwright.logprobs import logprobs, stored
-from pairwright.logprobs.models import open_model
+from pairwright.logprobs import logprobs
+from pairwright.logprobs.opened import OpenedModel, Part
 from pairwright.preferences import Preferences
 from pairwright.train import resolve, train
 from pairwright.train.job import prepare
@@ -43,19 +43,18 @@ class Counter:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.answers = self.opened = 0
-        finds, opens = stored.find_logps, open_model
+        opens, computes = OpenedModel.__init__, OpenedModel.logps
 
-        def found(*rest: Any, **more: Any) -> stored.Found:
-            what = finds(*rest, **more)
-            self.answers += what.computed
-            return what
-
-        def opened(*rest: Any, **more: Any) -> Any:
+        def opened(model: OpenedModel, *rest: Any, **more: Any) -> None:
             self.opened += 1
-            return opens(*rest, **more)
+            opens(model, *rest, **more)
 
-        patch.setattr(stored, "find_logps", found)
-        patch.setattr(stored, "open_model", opened)
+        def computed(model: OpenedModel, part: Part) -> Any:
+            self.answers += len(part.answers)
+            return computes(model, part)
+
+        patch.setattr(OpenedModel, "__init__", opened)
+        patch.setattr(OpenedModel, "logps", computed)
 
     def taken(self) -> tuple[int, int]:
         found = (self.answers, self.opened)
@@ -77,7 +76,7 @@ def test_a_sweep_over_beta_loss_and_seed_computes_the_reference_once(
         assert counter.taken() == (0, 0), settings
     # What `logprobs` writes as columns are the same numbers.
     logprobs(prefs, model=model, name="m")
-    assert counter.taken()[1] == 0
+    assert counter.taken() == (0, 0)
     losses = {json.loads(file.read_text().splitlines()[1])["loss"] for file in tmp_path.glob("beta-*/metrics.jsonl")}
     assert len(losses) == 5
 
