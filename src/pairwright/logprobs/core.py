@@ -55,8 +55,9 @@ class TokenLogps(NamedTuple):
 
     @property
     def sums(self) -> AnswerLogps:
-        """Summed over each answer's tokens."""
-        return AnswerLogps(torch.segment_reduce(self.logp, "sum", lengths=self.length), self.length)
+        """Summed over each answer's tokens: in float64, since thousands of nats leave float32 no fourth decimal."""
+        each = self.logp if self.logp.device.type == "mps" else self.logp.double()  # MPS has no float64
+        return AnswerLogps(torch.segment_reduce(each, "sum", lengths=self.length).float(), self.length)
 
 
 def answer_logps(model: torch.nn.Module, batch: Batch, *, layout: Layout | Literal["auto"] = "auto") -> AnswerLogps:
