@@ -11,6 +11,7 @@ import tiny
 from pairwright.errors import MissingExtra
 from pairwright.logprobs.cluster import on_cluster
 from pairwright.logprobs.opened import Part
+from pairwright.scorers.verb import score
 
 # A cluster of our own is gone afterwards; one that was joined stays.
 SCRIPT = """
@@ -64,6 +65,13 @@ def test_a_worker_that_fails_is_a_sentence(tmp_path: Path) -> None:
     (sentence,) = [line for line in found.stderr.splitlines() if line.startswith("pairwright:")]
     assert "a worker of the cluster failed" in sentence
     assert not (tmp_path / "out").exists()
+
+
+def test_scoring_takes_the_same_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    model, other = tiny.model(tmp_path / "small"), tiny.model(tmp_path / "other", seed=1)
+    with pytest.raises(MissingExtra, match="ray is not installed"):
+        score(tiny.preferences(2), "implicit", policy=model, reference=other, ray=True)
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ def implicit(
     max_length: int | None = None,
     max_prompt_length: int | None = None,
     dtype: Dtype = "float32",
+    ray: bool = False,
 ) -> Scores:
     """The implicit reward beta (log pi(y|x) - log ref(y|x)) of each answer, mapped to 1-10 by one line for all.
 
@@ -63,6 +64,7 @@ def implicit(
         max_length: tokens of prompt and answer; as in `logprobs`.
         max_prompt_length: tokens of the prompt; as in `logprobs`.
         dtype: precision of the models' weights.
+        ray: compute the log-probabilities on a Ray cluster; as in `logprobs`.
 
     Raises:
         InputError: a name is neither a column nor a model, or both; policy and reference are one model; or the rewards
@@ -77,6 +79,7 @@ def implicit(
         "max_length": max_length,
         "max_prompt_length": max_prompt_length,
         "dtype": dtype,
+        "ray": ray,
     }
     prefs, columns = _with_logps(prefs, {"policy": policy, "reference": reference}, reading)
     reward = beta * (pl.col(columns["policy"]) - pl.col(columns["reference"]))
