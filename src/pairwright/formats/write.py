@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 import orjson
 import polars as pl
 import zstandard
+from polars.io.plugins import register_io_source
 
 from pairwright.errors import InputError, need
 from pairwright.formats.files import digest_of
@@ -52,7 +53,7 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 SEVERAL_TURNS = "several_turns"
 """Why a pair has no row in a layout whose answers are one message each."""
 _TAG_OF_ROLE = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
-_BATCH = 5_000
+_BATCH = 5_000  # rows of texts that are in hand at once
 
 
 def export(prefs: Preferences, path: str | Path, layout: Layout = "trl", *, names: Names = "trl") -> Path:
@@ -306,12 +307,25 @@ def _writer(path: Path) -> tuple[_Writer, str]:
     return _WRITERS[ending], compression
 
 
+def _in_batches(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """The same rows, a few thousand at a time.
+
+    Polars moves a hundred thousand rows at once, which is right for numbers. Of rows with texts that is half a gigabyte
+    to each core, and too few pieces for all cores to have one.
+    """
+
+    def drawn(*_: object) -> Iterator[pl.DataFrame]:  # nothing is left out or filtered on the way into a file
+        yield from frame.collect_batches(chunk_size=_BATCH, maintain_order=True)
+
+    return register_io_source(drawn, schema=frame.collect_schema(), is_pure=True)
+
+
 def _parquet(frame: pl.LazyFrame, path: Path, compression: str) -> None:
-    frame.sink_parquet(path, compression="zstd", row_group_size=50_000, statistics=False)
+    _in_batches(frame).sink_parquet(path, compression="zstd", row_group_size=50_000, statistics=False)
 
 
 def _jsonl(frame: pl.LazyFrame, path: Path, compression: Any) -> None:
-    frame.sink_ndjson(path, compression=compression, check_extension=False)
+    _in_batches(frame).sink_ndjson(path, compression=compression, check_extension=False)
 
 
 def _json(frame: pl.LazyFrame, path: Path, compression: str) -> None:
