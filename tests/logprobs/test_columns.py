@@ -114,7 +114,7 @@ def test_model_and_reference_in_one_go(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no directory .* with a tokenizer"):
+    with pytest.raises(InputError, match=r"there is no directory .* with a tokenizer"):
         logprobs(tiny.preferences(1), model=tmp_path / "nothing")
 
 
