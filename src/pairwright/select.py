@@ -108,7 +108,7 @@ def select(
     wanted = {column: bound_metric(candidates)}
     others, notes = _others(metric, bound_metric, candidates, own)
     found = candidates.select(**{key: value.cast(pl.Float64) for key, value in (wanted | others).items()})
-    numbers_of = {key: series.to_numpy() for key, series in found.collect(engine="streaming").to_dict().items()}
+    numbers_of = _drained(found.collect(engine="streaming").get_columns())
     values = numbers_of[column]
     inside = np.ones(len(values), np.bool_) if within is None else within
 
@@ -228,6 +228,16 @@ def _agreed(numbers_of: Mapping[str, Values], column: str, keep: float) -> dict[
     """The overlap of the metrics, the paper's four first."""
     order = dict.fromkeys([*COMPARED, column])
     return overlap({name: numbers_of[name] for name in order if name in numbers_of}, keep=keep)
+
+
+def _drained(columns: list[pl.Series]) -> dict[str, Values]:
+    """Columns as numpy arrays, null as NaN; each is let go when it is copied, so that none is there twice for long."""
+    columns.reverse()
+    arrays = {}
+    while columns:
+        column = columns.pop()
+        arrays[column.name] = column.to_numpy()
+    return arrays
 
 
 def numbers(prefs: Preferences) -> pl.LazyFrame:

@@ -46,8 +46,6 @@ def implicit_margin(
     Source: arXiv 2503.01864, M_pi ("select small |M_pi|").
     """
     own = _margin(view, margin=margin, policy=policy, reference=reference, beta=beta)
-    if reference is None:
-        return -own.abs()
     numbers = view.select(own=own).collect(engine="streaming")["own"]
     _refuse_same_model(numbers, policy=policy, reference=reference, beta=beta)
     return pl.lit(-numbers.abs())
