@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="JSONL (.gz) with prompt, chosen, rejected messages")
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--length", type=int, default=1024, help="longer pairs are left out")
-    parser.add_argument("--vocabulary", type=int, default=8192)
+    parser.add_argument("--vocabulary", type=int, default=32000)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
@@ -49,9 +49,6 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def prepare(folder: Path, args: Any) -> Facts:
     """Write `pairs.jsonl` and `model/` into a folder."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     source = args.data or (REAL if REAL.is_file() else None)
     rows = made_up(4 * args.pairs) if source is None else read(source)
     reader = tokenizer([m["content"] for r in rows for m in (*r["chosen"], *r["rejected"])], args.vocabulary)
@@ -71,21 +68,7 @@ def prepare(folder: Path, args: Any) -> Facts:
             break
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
     (folder / "pairs.jsonl").write_text(lines, encoding="utf-8")
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(reader),
-            hidden_size=args.hidden,
-            intermediate_size=args.hidden * 11 // 4,
-            num_hidden_layers=args.layers,
-            num_attention_heads=args.hidden // 64,
-            num_key_value_heads=args.hidden // 64,
-            max_position_embeddings=max(2048, args.length),
-            bos_token_id=reader.bos_token_id,
-            eos_token_id=reader.eos_token_id,
-            pad_token_id=reader.pad_token_id,
-        )
-    )
+    model = llama(args, vocabulary=len(reader), reader=reader)
     model.save_pretrained(folder / "model")
     found = tokens(folder, args.length)
     prompts = sum(len(p) for p, _, _ in found) / len(found)
@@ -93,6 +76,27 @@ def prepare(folder: Path, args: Any) -> Facts:
     title = source.name if source else "made-up texts"
     weights = sum(weight.numel() for weight in model.parameters())
     return Facts(title, len(found), prompts, answers, 2 * (prompts + answers), weights)
+
+
+def llama(args: Any, *, vocabulary: int, reader: Any = None) -> Any:
+    """A random Llama of the size that the flags ask for."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    specials = {name: getattr(reader, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=args.hidden,
+            intermediate_size=args.hidden * 11 // 4,
+            num_hidden_layers=args.layers,
+            num_attention_heads=args.hidden // 64,
+            num_key_value_heads=args.hidden // 64,
+            max_position_embeddings=max(2048, args.length),
+            **specials,
+        )
+    )
 
 
 def tokens(folder: Path, length: int) -> list[tuple[list[int], list[int], list[int]]]:

@@ -260,7 +260,9 @@ def test_an_adapter_trains_alike_in_every_layout(targets: Any) -> None:
 def test_autocast_computes_in_bfloat16_and_sums_in_float32(kind: str) -> None:
     model, batch = made(kind), sample()
     exact = answer_logps(model, batch).logp
+    model = made(kind)  # seen for the first time under autocast
     with torch.autocast("cpu", torch.bfloat16):
+        assert layout_of(model) == "packed"
         loss, grads = both(model, lambda: answer_logps(model, batch).logp)
         found = {name: answer_logps(model, batch, layout=name).logp for name in LAYOUTS}
     assert math.isfinite(loss)
@@ -269,6 +271,20 @@ def test_autocast_computes_in_bfloat16_and_sums_in_float32(kind: str) -> None:
         assert logp.dtype == torch.float32
         torch.testing.assert_close(logp, exact, atol=0.3, rtol=0.02)
     assert not torch.equal(found["packed"], exact)  # it was bfloat16 indeed
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
+def test_rounding_of_half_precision_is_not_taken_for_a_disagreement(kind: str) -> None:
+    from accelerate.utils import convert_outputs_to_fp32
+
+    assert layout_of(made(kind).bfloat16()) == "packed"
+    model = made(kind)
+    exact = answer_logps(model, sample()).logp
+    model = made(kind)
+    # As accelerate prepares a model for mixed precision.
+    model.forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(model.forward))
+    assert layout_of(model) == "packed"
+    assert not torch.equal(answer_logps(model, sample()).logp, exact)  # it was bfloat16 indeed
 
 
 def test_nothing_of_the_replaced_head_is_left() -> None:

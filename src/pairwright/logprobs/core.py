@@ -101,8 +101,8 @@ def token_values(
         top: also give entropy, and mass and entropy of so many most likely tokens, at each token (no gradient).
     """
     rows = LAYOUTS[layout_of(model) if layout == "auto" else layout](batch, unwrapped(model))
-    logp, found = _run(model, rows, batch.answer_ids, top)
-    return TokenLogps(logp, batch.answer_lengths, found)
+    heard = _run(model, rows, batch.answer_ids, top)
+    return TokenLogps(heard.logp, batch.answer_lengths, heard.spread)
 
 
 def layout_of(model: torch.nn.Module) -> Layout:
@@ -122,9 +122,16 @@ def layout_of(model: torch.nn.Module) -> Layout:
 
 _LAYOUTS: "WeakKeyDictionary[torch.nn.Module, tuple[str | None, Layout]]" = WeakKeyDictionary()
 
-_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
-_COARSE = 0.3
+_FINE, _COARSE = 1e-3, 0.3
 """Nats that two layouts may differ by over a few tokens: rounding, in float32 and in half precision."""
+
+
+class _Heard(NamedTuple):
+    """Log-probability of each target [n], the spread where it was asked for, and the precision of the head."""
+
+    logp: Tensor
+    spread: Spread | None
+    precision: torch.dtype
 
 
 def unwrapped(model: Any) -> Any:
@@ -171,15 +178,15 @@ def _disagreement(model: torch.nn.Module, inner: Any, layout: Layout) -> str:
         expected = answer_logps(model, batch, layout="padded").logp
         try:
             rows = LAYOUTS[layout](batch, inner)
-            logp, _ = _run(model, rows, batch.answer_ids, None)
+            heard = _run(model, rows, batch.answer_ids, None)
         except (PairwrightError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
             first = (str(error).splitlines() or [""])[0]
             return f"the {layout} layout fails ({type(error).__name__}: {first})"
     layers = getattr(inner.config.get_text_config(), "num_hidden_layers", None)
     if rows.forest is not None and rows.forest.calls != layers:
         return f"{rows.forest.calls} of its {layers} layers are attention"
-    apart = (TokenLogps(logp, batch.answer_lengths).sums.logp - expected).abs().max().item()
-    allowed = _TOLERANCE.get(next(inner.parameters()).dtype, _COARSE)
+    apart = (TokenLogps(heard.logp, batch.answer_lengths).sums.logp - expected).abs().max().item()
+    allowed = _COARSE if heard.precision in (torch.bfloat16, torch.float16) else _FINE
     return "" if apart <= allowed else f"the {layout} layout differs by {apart:.2g} nats"
 
 
@@ -207,8 +214,8 @@ def _without_dropout(model: torch.nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _run(model: torch.nn.Module, rows: Rows, targets: Tensor, top: int | None) -> tuple[Tensor, Spread | None]:
-    """The log-probability of each target, [n], and the spread where it was predicted."""
+def _run(model: torch.nn.Module, rows: Rows, targets: Tensor, top: int | None) -> _Heard:
+    """What a model says of each target."""
     inner = unwrapped(model)
     takes = inspect.signature(inner.forward).parameters
     optional: Mapping[str, Any] = {"position_ids": rows.position, "use_cache": False}
@@ -217,22 +224,23 @@ def _run(model: torch.nn.Module, rows: Rows, targets: Tensor, top: int | None) -
         head = Head(torch.nn.Identity(), lambda logits: logits)
         return _read(head, model(input_ids=rows.ids, **given).logits, rows, targets, top)
     head = Head.of(inner)
-    spreads: list[Spread | None] = []
+    heard: list[_Heard] = []
 
     def forward(hidden: Tensor) -> Tensor:
-        logp, found = _read(head, hidden, rows, targets, top)
-        spreads.append(found)
-        return logp
+        heard.append(_read(head, hidden, rows, targets, top))
+        return heard[-1].logp
 
     with head_replaced(inner, forward):
         logp = model(input_ids=rows.ids, **given).logits
-    return logp, spreads[-1]
+    # What came through the model, not what its head gave: the wrappers' hooks hang on that.
+    return heard[-1]._replace(logp=logp)
 
 
-def _read(head: Head, states: Tensor, rows: Rows, targets: Tensor, top: int | None) -> tuple[Tensor, Spread | None]:
+def _read(head: Head, states: Tensor, rows: Rows, targets: Tensor, top: int | None) -> _Heard:
     """From the states of all rows, [R, T, H], to the numbers of the answers' tokens."""
-    width = rows.ids.shape[1]
+    kind, width = states.device.type, rows.ids.shape[1]
     states = states[:, states.shape[1] - width :]  # tuned prompts put positions of their own in front
     wanted = states.flatten(0, 1).index_select(0, rows.where)
     found = None if top is None else spread(head, wanted.detach(), top=top)
-    return token_logps(head, wanted, targets), found
+    precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    return _Heard(token_logps(head, wanted, targets), found, precision)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
-class Tree(NamedTuple):
+class _Tree(NamedTuple):
     """A prompt and some of the answers to it.
 
     Attributes:
@@ -43,7 +43,7 @@ def batches(
         budget: tokens.
     """
     grown = _trees(prompt_lengths, answer_lengths, owner, order, budget)
-    group: list[Tree] = []
+    group: list[_Tree] = []
     for tree in sorted(grown, key=lambda tree: -tree.tokens):  # a stable sort, so `order` breaks ties
         if group and group[0].tokens * (len(group) + 1) > budget:
             yield [i for each in group for i in each.answers]
@@ -59,19 +59,19 @@ def _trees(
     owner: Sequence[int],
     order: Sequence[int],
     budget: int,
-) -> list[Tree]:
+) -> list[_Tree]:
     of_prompt: dict[int, list[int]] = {}
     for i in order:
         of_prompt.setdefault(owner[i], []).append(i)
-    grown: list[Tree] = []
+    grown: list[_Tree] = []
     members: list[int]
     for prompt, answers in of_prompt.items():
         size, members = prompt_lengths[prompt], []
         for i in answers:
             if members and size + answer_lengths[i] > budget:
-                grown.append(Tree(size, members))
+                grown.append(_Tree(size, members))
                 size, members = prompt_lengths[prompt], []
             size += answer_lengths[i]
             members.append(i)
-        grown.append(Tree(size, members))
+        grown.append(_Tree(size, members))
     return grown
