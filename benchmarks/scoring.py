@@ -89,9 +89,8 @@ def main(args: argparse.Namespace) -> None:
                     seconds[name].append(time.perf_counter() - start)
             apart = max(apart, *(float((values[name] - values["pairwright"]).abs().max()) for name in WAYS))
     answers = args.prompts * args.answers
-    print(
-        f"{args.answers} answers of {args.answer} tokens to each of {args.prompts} prompts of {args.prompt}, on {device}"
-    )
+    asked = f"{args.prompts} prompts of {args.prompt} tokens"
+    print(f"{args.answers} answers of {args.answer} tokens to each of {asked}, on {device}")
     print(f"{'':14s}{'answers/s':>11s}{'ratio':>8s}{'spread':>12s}{'target':>8s}")
     for name, times in seconds.items():
         ratios = sorted(a / b for a, b in zip(times, seconds["pairwright"], strict=True))
@@ -99,9 +98,8 @@ def main(args: argparse.Namespace) -> None:
         if name != "pairwright":
             line += f"{statistics.median(ratios):8.2f}{f'{ratios[0]:.2f}-{ratios[-1]:.2f}':>12s}"
         print(line + (f"{f'>= {TARGET}':>8s}" if name == "one by one" else ""))
-    print(
-        f"ratio: pairwright's answers/s over this way's, median of {args.repeats} turns; sums differ by {apart:.1e} nats"
-    )
+    print(f"ratio: pairwright's answers/s over this way's, median of {args.repeats} turns")
+    print(f"the sums of all ways agree to {apart:.1e} nats")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from pairwright.logprobs import attention, core, layout
+from pairwright.logprobs import attention, core, head, layout
 from pairwright.logprobs.attention import BLOCK, Forest, Tree, block_mask, use_forest_attention
 from pairwright.logprobs.core import Batch, answer_logps, layout_of, token_values
 from pairwright.logprobs.head import CHUNK
@@ -124,8 +124,12 @@ def test_loss_and_gradients_are_those_of_each_answer_alone(kind: str, name: Any)
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_head_in_many_chunks_changes_nothing(kind: str, name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("keep", [0, 2**25])
+def test_a_head_in_many_chunks_changes_nothing(
+    kind: str, name: Any, keep: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(CHUNK, "cpu", 1)  # 32 tokens a chunk: the sample has 63
+    monkeypatch.setattr(head, "KEEP", keep)
     loss, grad = apart(made(kind), sample(), name)
     assert loss < 1e-5
     assert grad < 1e-5

@@ -2,7 +2,7 @@
 
 The language-model head runs only where an answer's token is predicted, in chunks: at any time there are the logits of
 one chunk, in float32. The backward pass computes each chunk again (one more matrix product in place of
-tokens x vocabulary numbers in memory).
+tokens x vocabulary numbers in memory), unless the whole batch's are few.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,6 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 CHUNK = {"cpu": 2**21, "cuda": 2**26}
 """Logits of a chunk: on a CPU what its caches hold, on a GPU what keeps it busy."""
+
+KEEP = 2**25
+"""Numbers (128 MiB) that a batch may keep for its backward pass; a larger one computes each chunk again."""
 
 
 class Shape(NamedTuple):
@@ -183,23 +186,23 @@ class _Plain(torch.autograd.Function):
     """A head without bias, adapter, scale or cap: `log_softmax(hidden @ weight.T)[target]`, in chunks."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        ctx.save_for_backward(hidden, weight, targets)
-        ctx.compute = dtype
-        cast = weight.to(dtype)
-        out = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        at = 0
+        keeps = any(ctx.needs_input_grad) and len(hidden) * len(weight) <= KEEP
+        cast, parts, kept = weight.to(dtype), [], []
         for part, target in _chunks(hidden, targets, len(weight)):
             logp = (part.to(dtype) @ cast.t()).float().log_softmax(-1)
-            out[at : at + len(part)] = logp.gather(-1, target[:, None]).squeeze(-1)
-            at += len(part)
-        return out
+            parts.append(logp.gather(-1, target[:, None]).squeeze(-1))
+            if keeps:
+                kept.append(logp)
+        ctx.save_for_backward(hidden, weight, targets, *kept)
+        ctx.compute = dtype
+        return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        hidden, weight, targets = ctx.saved_tensors
+        hidden, weight, targets, *kept = ctx.saved_tensors
         to_hidden, to_weight = ctx.needs_input_grad[:2]
         dtype = ctx.compute
         cast = weight.to(dtype)
@@ -207,14 +210,13 @@ class _Plain(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if to_hidden else None
         d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if to_weight else None
         at = 0
-        for part, target in _chunks(hidden, targets, len(weight)):
+        for number, (part, target) in enumerate(_chunks(hidden, targets, len(weight))):
             rows = slice(at, at + len(part))
             at = rows.stop
             grad = grads[0][rows, None].float()
             # d logp / d logits = onehot - softmax
-            change = (part.to(dtype) @ cast.t()).float().softmax(-1).mul_(-grad)
-            change.scatter_add_(1, target[:, None], grad)
-            change = change.to(dtype)
+            p = kept[number].exp() if kept else (part.to(dtype) @ cast.t()).float().softmax(-1)
+            change = p.mul_(-grad).scatter_add_(1, target[:, None], grad).to(dtype)
             if d_hidden is not None:
                 d_hidden[rows] = change @ cast
             if d_weight is not None:
