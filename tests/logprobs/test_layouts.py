@@ -11,16 +11,21 @@ import torch.nn.functional as F
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
+    Exaone4Config,
     Gemma2Config,
     GPT2Config,
+    GPTNeoConfig,
     GraniteConfig,
     LlamaConfig,
     MambaConfig,
     MistralConfig,
+    PhimoeConfig,
     Qwen2Config,
     Qwen3Config,
+    RecurrentGemmaConfig,
 )
 
+from pairwright.errors import PairwrightError
 from pairwright.logprobs import attention, core, head, layout
 from pairwright.logprobs.attention import BLOCK, Forest, Tree, block_mask, use_forest_attention
 from pairwright.logprobs.core import Batch, answer_logps, layout_of, token_values
@@ -168,12 +173,90 @@ def test_a_model_that_does_not_mix_by_attention_alone_reads_padded_rows_and_says
     assert capsys.readouterr().err == ""  # once for a model
 
 
-def test_a_layer_that_leaks_along_the_row_is_found_out(capsys: pytest.CaptureFixture[str]) -> None:
-    model = made("llama")
-    mixes = model.model.layers[1].mlp.register_forward_hook(lambda m, i, out: out + out.cumsum(1) * 0.2)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layer_that_leaks_along_the_row_is_found_out(dtype: torch.dtype, capsys: pytest.CaptureFixture[str]) -> None:
+    model = made("llama").to(dtype)
+    model.model.layers[1].mlp.register_forward_hook(lambda m, i, out: out + out.cumsum(1) * 0.3)
     assert layout_of(model) == "padded"
-    assert "differs by" in capsys.readouterr().err
-    mixes.remove()
+    assert "answers move each other by" in capsys.readouterr().err
+
+
+WINDOWED: dict[str, Callable[[], Any]] = {
+    # A window that only some layers hand on, one that none does, and one that counts places in the row.
+    "exaone4": lambda: Exaone4Config(**SHAPE | {"num_hidden_layers": 4}, sliding_window=24, sliding_window_pattern=4),
+    "phimoe": lambda: PhimoeConfig(**SHAPE, sliding_window=24, num_local_experts=4),
+    "gpt_neo": lambda: GPTNeoConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        attention_types=[[["global", "local"], 1]],
+        window_size=24,
+        max_position_embeddings=256,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "mistral": lambda: MistralConfig(**SHAPE, sliding_window=24),
+}
+
+
+@pytest.mark.parametrize("kind", WINDOWED)
+def test_a_window_that_a_tree_is_longer_than_is_tried_before_it_is_trusted(kind: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(WINDOWED[kind]()).eval()
+    use_forest_attention(model)
+    layout_of(model)  # of short trees: says nothing of long ones
+    draw = torch.Generator().manual_seed(0)
+
+    def ids(count: int) -> list[int]:
+        return torch.randint(3, VOCABULARY, (count,), generator=draw).tolist()
+
+    batch = Batch.of([ids(n) for n in (40, 4, 31)], [ids(n) for n in (30, 35, 50, 28, 37, 1)], [0, 1, 2, 0, 1, 2])
+    with torch.no_grad():
+        torch.testing.assert_close(answer_logps(model, batch).logp, plain(model, batch), atol=1e-4, rtol=1e-5)
+
+
+def test_what_stands_behind_a_head_and_is_not_known_is_left_to_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    config = RecurrentGemmaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        lru_width=32,
+        logits_soft_cap=1.0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        found, expected = answer_logps(model, sample()).logp, plain(model, sample())
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+    assert "does more behind its head" in capsys.readouterr().err
+
+
+def test_two_threads_with_one_model_do_not_meet_in_its_head() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    model, batch = made("llama"), sample()
+    with torch.no_grad():
+        expected = answer_logps(model, batch).logp
+
+    def once(_: int) -> torch.Tensor:
+        with torch.no_grad():
+            return answer_logps(model, batch).logp
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(once, range(24)):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert "forward" not in model.lm_head.__dict__
+
+
+@pytest.mark.parametrize(("prompts", "answers"), [([[]], [[3]]), ([[3]], [[]]), ([], []), ([[3]], [])])
+def test_a_batch_without_a_token_is_refused_in_a_sentence(prompts: Any, answers: Any) -> None:
+    with pytest.raises(PairwrightError, match="a batch needs a token of each"):
+        Batch.of(prompts, answers, [0] * len(answers))
 
 
 # What a fault looks like: each is planted, and the comparison above must see it.

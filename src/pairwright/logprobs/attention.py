@@ -145,11 +145,20 @@ def forest_attention(
     if forest is None:
         return _ordinary(module, query, key, value, attention_mask, scaling, dropout, softcap, more)
     forest.calls += 1
-    if sliding_window is None:
-        sliding_window = getattr(module, "sliding_window", None)
-    if query.is_cuda:
-        return _by_blocks(query, key, value, forest, scaling, softcap, sliding_window), None
-    return _by_segments(query, key, value, forest, scaling, dropout, softcap, sliding_window), None
+    window = _window(module, sliding_window)
+    if query.is_cuda and not dropout:  # FlexAttention has none
+        return _by_blocks(query, key, value, forest, scaling, softcap, window), None
+    return _by_segments(query, key, value, forest, scaling, dropout, softcap, window), None
+
+
+def _window(module: Any, given: int | None) -> int | None:
+    """The window of a layer as the model's own masks have it: what it is called with is not always that."""
+    config = getattr(module, "config", None)
+    kinds, place = getattr(config, "layer_types", None), getattr(module, "layer_idx", None)
+    window: int | None = getattr(config, "sliding_window", None)
+    if kinds is not None and place is not None:
+        return window if kinds[place] == "sliding_attention" else None
+    return window if given is None else given
 
 
 def _by_segments(

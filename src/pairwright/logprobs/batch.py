@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pairwright.errors import PairwrightError
+
 Ids = Sequence[int] | np.ndarray
 
 
@@ -29,7 +31,15 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, prompts: Sequence[Ids], answers: Sequence[Ids], owner: Sequence[int]) -> "Batch":
-        """Make a batch from lists: `answers[i]` continues `prompts[owner[i]]`."""
+        """Make a batch from lists: `answers[i]` continues `prompts[owner[i]]`.
+
+        Raises:
+            PairwrightError: there is no prompt or no answer, or one has no tokens: nothing would predict its first.
+        """
+        for name, rows in (("prompt", prompts), ("answer", answers)):
+            empty = next((i for i, row in enumerate(rows) if not len(row)), None)
+            if empty is not None or not len(rows):
+                raise PairwrightError(f"a batch needs a token of each {name}, and {_named(name, empty)}")
         return cls(*(_flat(prompts)), *(_flat(answers)), torch.tensor(owner, dtype=torch.long))
 
     @classmethod
@@ -45,6 +55,10 @@ class Batch(NamedTuple):
     def tokens(self) -> int:
         """Tokens of all prompts and answers, each once."""
         return self.prompt_ids.numel() + self.answer_ids.numel()
+
+
+def _named(name: str, empty: int | None) -> str:
+    return f"there is no {name}" if empty is None else f"{name} {empty} has none"
 
 
 def _flat(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:

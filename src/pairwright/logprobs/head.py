@@ -109,7 +109,7 @@ def token_logps(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
         targets: token ids, [n].
     """
     if head.is_plain:
-        return _Plain.apply(hidden, head.module.weight, targets)  # type: ignore[no-any-return, no-untyped-call]
+        return _Plain.apply(hidden, head.module.weight, targets, torch.is_grad_enabled())  # type: ignore[no-any-return, no-untyped-call]
     parts = []
     for part, target in _chunks(hidden, targets, head.vocabulary or hidden.shape[-1]):
         if torch.is_grad_enabled():
@@ -186,10 +186,12 @@ class _Plain(torch.autograd.Function):
     """A head without bias, adapter, scale or cap: `log_softmax(hidden @ weight.T)[target]`, in chunks."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, trains: bool
+    ) -> Tensor:
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        keeps = any(ctx.needs_input_grad) and len(hidden) * len(weight) <= KEEP
+        keeps = trains and any(ctx.needs_input_grad) and len(hidden) * len(weight) <= KEEP
         cast, parts, kept = weight.to(dtype), [], []
         for part, target in _chunks(hidden, targets, len(weight)):
             logp = (part.to(dtype) @ cast.t()).float().log_softmax(-1)
@@ -201,7 +203,7 @@ class _Plain(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden, weight, targets, *kept = ctx.saved_tensors
         to_hidden, to_weight = ctx.needs_input_grad[:2]
         dtype = ctx.compute
@@ -224,7 +226,7 @@ class _Plain(torch.autograd.Function):
                     d_weight.addmm_(change.t(), part.float())
                 else:
                     d_weight += change.t() @ part.to(dtype)
-        return d_hidden, None if d_weight is None else d_weight.to(weight.dtype), None
+        return d_hidden, None if d_weight is None else d_weight.to(weight.dtype), None, None
 
 
 def _chunk_logps(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -28,14 +28,14 @@ class Rows(NamedTuple):
 
     Attributes:
         ids: token ids, [R, T].
-        position: position of each token, [R, T].
+        position: position of each token, [R, T]; None where the model's own are right.
         where: the hidden states that predict the answers' tokens, as indices into R x T, answer by answer, [n].
         given: the mask, and what else the model is called with.
         forest: the trees of a packed row; None in the other layouts.
     """
 
     ids: Tensor
-    position: Tensor
+    position: Tensor | None
     where: Tensor
     given: dict[str, Any]
     forest: Forest | None = None
@@ -94,7 +94,7 @@ def padded(batch: Batch, model: Any) -> Rows:
     at = torch.arange(width, device=ids.device)
     present = (at < (starts + batch.answer_lengths)[:, None]).long()
     predicts = (at >= starts[:, None] - 1) & (at < (starts + batch.answer_lengths)[:, None] - 1)
-    return Rows(ids, at.expand_as(ids), predicts.flatten().nonzero().squeeze(-1), {"attention_mask": present})
+    return Rows(ids, None, predicts.flatten().nonzero().squeeze(-1), {"attention_mask": present})
 
 
 LAYOUTS: dict[Layout, Callable[[Batch, Any], Rows]] = {"packed": packed, "forest": forest, "padded": padded}
@@ -155,5 +155,5 @@ def _by_kind_of_layer(config: Any, mask: Callable[[int | None], Tensor]) -> Tens
     window = getattr(config, "sliding_window", None)
     if kinds is None:
         return mask(window)
-    each = {"full_attention": mask(None), "sliding_attention": mask(window)}
-    return {kind: each[kind] for kind in dict.fromkeys(kinds)}
+    windows = {"full_attention": None, "sliding_attention": window}
+    return {kind: mask(windows[kind]) for kind in dict.fromkeys(kinds)}
