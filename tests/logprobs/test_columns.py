@@ -153,3 +153,15 @@ def test_only_the_pairs_of_a_split_are_scored_under_their_goals(model: Path) -> 
 def test_a_split_that_is_not_there_is_a_sentence(model: Path) -> None:
     with pytest.raises(InputError, match="no pairs are in split 'tset' \\(they are in train\\)"):
         logprobs(tiny.preferences(2), model=model, only="tset")
+
+
+def test_what_is_computed_takes_the_place_of_columns_that_came_with_the_pairs(model: Path) -> None:
+    prefs = tiny.preferences(3)
+    brought = {f"{kind}_ref_{side}": pl.lit(-7) for kind in ("logp", "len") for side in ("chosen", "rejected")}
+    flat = Preferences.of(prefs.prompts, prefs.responses, prefs.pairs.with_columns(other=pl.lit(1), **brought))
+    expected, found = (
+        logprobs(data, model=model, name="ref").view("logp_ref", "len_ref").select(*brought).collect()
+        for data in (prefs, flat)
+    )
+    assert found.equals(expected)
+    assert "other" in logprobs(flat, model=model, name="ref").pairs.collect_schema()

@@ -248,7 +248,10 @@ def _with_columns(
     if not on_pairs:
         step = _step(settings, len(scored.logp), notes)
         frame = prefs.responses.collect().with_columns(logp.alias(f"logp_{label}"), length.alias(f"len_{label}"))
-        return prefs.then(step, responses=frame)
+        # Columns of the same name that came with the pairs are of another reading, and a view would prefer them.
+        stale = [f"{kind}_{label}_{side}" for kind in ("logp", "len") for side in SIDES]
+        there = not set(stale).isdisjoint(prefs.pairs.collect_schema())
+        return prefs.then(step, responses=frame, pairs=prefs.pairs.drop(stale, strict=False) if there else None)
     columns = [
         series.gather_every(2, offset).alias(f"{kind}_{label}_{side}")
         for kind, series in (("logp", logp), ("len", length))
