@@ -1,4 +1,8 @@
+import errno
 import os
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -6,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairwright.logprobs import segments
+from pairwright.logprobs import place, segments
 from pairwright.logprobs.segments import Records, Writer, compact, frame, read
 
 
@@ -171,3 +175,122 @@ def test_a_look_up_agrees_with_a_dictionary() -> None:
     found = segments.look_up(Records(keys, values), asked)
     for key, value in zip(asked.tolist(), found.tolist(), strict=True):
         assert value == known[tuple(key)] if tuple(key) in known else np.isnan(value)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from pairwright.logprobs.segments import Writer
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+with Writer(Path(sys.argv[1])) as writer:
+    for i in range(5):
+        writer.put(np.full((40, 2), i, np.uint64), np.full(40, 10.0 * i))
+"""
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(3000, 3), (2 * 992, 2), (500, 0)])
+def test_a_disk_that_is_full_leaves_whole_frames_only(
+    limit: int, kept: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A frame of 40 records has 32 + 40 * 24 = 992 bytes.
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path), str(limit)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("cannot be written (File too large)") == 1
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == ([kept * 992] if kept else [])
+    assert len(read(tmp_path).values) == kept * 40
+    assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_segment_keeps_its_sound_frames_and_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.seg").write_bytes(frame(*records(0, 2)) + frame(*records(2, 3))[:-5])
+    (tmp_path / "b.seg").write_bytes(b"nothing that is a frame")
+    (tmp_path / "c.seg").write_bytes(frame(*records(9, 1)))
+    damaged: list[Path] = []
+    assert as_dict(read(tmp_path, damaged=damaged)) == {0: 0.0, 1: 10.0, 9: 90.0}
+    assert [path.name for path in damaged] == ["a.seg", "b.seg"]
+    assert capsys.readouterr().err.count("is damaged") == 2
+    assert compact(tmp_path, damaged=damaged)
+    assert as_dict(read(tmp_path)) == {0: 0.0, 1: 10.0, 9: 90.0}
+    assert capsys.readouterr().err == ""
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not compact(tmp_path)
+
+
+def test_a_segment_that_cannot_be_read_is_said_and_the_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, first in (("a", 0), ("b", 5)):
+        (tmp_path / f"{name}.seg").write_bytes(frame(*records(first, 1)))
+    real = Path.read_bytes
+
+    def closed(path: Path) -> bytes:
+        if path.name == "a.seg":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    assert as_dict(read(tmp_path)) == {5: 50.0}
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "a.seg cannot be read (Permission denied)" in said
+    assert compact(tmp_path, many=1)  # and what cannot be read is not removed
+    monkeypatch.undo()
+    assert as_dict(read(tmp_path)) == {0: 0.0, 5: 50.0}
+
+
+def test_a_folder_that_cannot_be_read_is_said_and_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def closed(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert not len(read(tmp_path / "logp").values)
+    assert not compact(tmp_path / "logp")
+    assert capsys.readouterr().err.count("logp cannot be read (Permission denied)") == 1
+
+
+def test_a_merge_that_fails_leaves_all_segments_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.seg").write_bytes(frame(*records(i, 1)))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert not compact(tmp_path, many=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.seg", "1.seg", "2.seg"]
+
+
+def test_a_user_without_a_home_has_a_store_of_his_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("PAIRWRIGHT_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    place._without_home.cache_clear()
+    found = [place.store_place(), place.store_place()]
+    assert found == [tmp_path / f"pairwright-{os.getuid()}"] * 2
+    assert found[0].stat().st_mode & 0o777 == 0o700
+    assert capsys.readouterr().err.count("there is no home directory") == 1
+    # A folder that others may write to could hold anything.
+    found[0].chmod(0o777)
+    place._without_home.cache_clear()
+    nowhere = place.store_place()
+    assert "going on without it" in capsys.readouterr().err
+    with Writer(nowhere / "logp") as writer:
+        writer.put(*records(0, 1))
+    assert not len(read(nowhere / "logp").values)
+    place.write_small(nowhere / "digests" / "a.json", "{}")
+    assert not list(found[0].iterdir())
+    place._without_home.cache_clear()

@@ -172,6 +172,9 @@ def test_a_damaged_segment_is_said_and_computed_again(
     assert stored_logps(**work, model=model, batch_tokens=100).tobytes() == first.tobytes()
     assert 0 < sum(seen) < 18
     assert "is damaged" in capsys.readouterr().err
+    monkeypatch.setattr(opened, "open_model", lambda *_, **__: pytest.fail("the model was opened"))
+    assert stored_logps(**work, model=model).tobytes() == first.tobytes()
+    assert capsys.readouterr().err == ""  # the run before kept what was sound of it
 
 
 SCRIPT = """

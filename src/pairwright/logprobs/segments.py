@@ -9,16 +9,16 @@ merely there twice.
     payload  n keys of 16 bytes, n values (float64), little-endian
 
 A reader takes whole frames whose digest is right. The end of a segment that is still open may be half a frame, and is
-left alone; anything else that is wrong is said in a sentence, and what follows it in that segment is not read.
+left alone; anything else that is wrong is said in a sentence, and what follows it in that segment is not read. A
+segment or folder that cannot be read at all is said and passed over: what it holds is computed again.
 """
 
 import hashlib
 import os
 import struct
-import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pairwright.logprobs.place import say
 
 Keys = NDArray[np.uint64]
 """[n, 2]: keys of 16 bytes as two numbers each."""
@@ -90,19 +92,42 @@ def frames(data: bytes | memoryview, *, growing: bool) -> Iterator[Records | str
         at += _HEAD.size + size
 
 
-def read(folder: Path) -> Records:
+def read(folder: Path, *, damaged: list[Path] | None = None) -> Records:
     """All records of a folder's segments, also of those that are being written; none where there is no folder.
 
     A segment that goes away meanwhile has been renamed or merged, so the folder is looked through again.
+
+    Args:
+        folder: where the segments are.
+        damaged: takes the segments that are damaged, for `compact`.
     """
+    parts: list[Records] = []
+    faults: dict[Path, str] = {}
+    sentences: list[str] = []
     for _ in range(_TRIES):
-        parts: list[Records] = []
+        parts, faults, sentences = [], {}, []
         try:
             for segment in _segments(folder):
-                parts += _whole(segment)
+                try:
+                    sound, fault = _whole(segment)
+                except FileNotFoundError:
+                    raise
+                except OSError as error:
+                    sentences.append(_unreadable(segment, error))
+                    continue
+                parts += sound
+                if fault:
+                    faults[segment] = fault
+                    sentences.append(_damage(segment, fault))
         except FileNotFoundError:
             continue
-        return Records.joined(parts)
+        except OSError as error:
+            sentences = [_unreadable(folder, error)]
+        break
+    for sentence in sentences:
+        say(sentence)
+    if damaged is not None:
+        damaged += faults
     return Records.joined(parts)
 
 
@@ -117,6 +142,7 @@ class Writer:
         self._folder = folder
         self._file: int | None = None
         self._path = folder
+        self._size = 0
         self._last = 0.0
         self._able = True
 
@@ -128,22 +154,30 @@ class Writer:
             if self._file is not None and time.time() - self._last > _PAUSE:
                 self.close()
             file = self._open() if self._file is None else self._file
-            left = memoryview(frame(keys, values))
+            whole = frame(keys, values)
+            left = memoryview(whole)
             while left:
                 left = left[os.write(file, left) :]
+            self._size += len(whole)
             self._last = time.time()
         except OSError as error:
             self._able = False
-            _say(f"the store {self._folder} cannot be written ({error.strerror}); going on without it")
+            say(f"the store {self._folder} cannot be written ({error.strerror or error}); going on without it")
 
     def close(self) -> None:
-        """Give the segment its last name."""
+        """Give the segment its last name; half a frame, of a disk that was full, is cut off before."""
         if self._file is None:
             return
-        os.close(self._file)
-        self._file = None
+        file, self._file = self._file, None
         with suppress(OSError):
-            self._path.rename(self._path.with_suffix(".seg"))
+            os.ftruncate(file, self._size)
+        with suppress(OSError):
+            os.close(file)
+        with suppress(OSError):
+            if self._size:
+                self._path.rename(self._path.with_suffix(".seg"))
+            else:
+                self._path.unlink()
 
     def __enter__(self) -> "Writer":
         return self
@@ -157,11 +191,12 @@ class Writer:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._path = self._folder / f"{uuid.uuid4().hex}.open"
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        self._size = 0
         return self._file
 
 
-def compact(folder: Path, *, many: int = _MANY) -> bool:
-    """Merge the small segments of a folder where there are many; True if that was done.
+def compact(folder: Path, *, many: int = _MANY, damaged: Sequence[Path] = ()) -> bool:
+    """Merge the small segments of a folder where there are many, and the damaged ones; True if that was done.
 
     The merged segment is there, whole, before the others go; two processes that do this at once leave records twice and
     lose none. A reader that looked through the folder at that very moment computes again at worst.
@@ -169,20 +204,27 @@ def compact(folder: Path, *, many: int = _MANY) -> bool:
     Args:
         folder: where the segments are.
         many: how many small ones are left alone.
+        damaged: of which only the sound frames are kept, whatever their size, so that their damage is said no more.
     """
     try:
-        small = [path for path in _segments(folder) if _is_closed(path) and path.stat().st_size < _SMALL]
-        if len(small) <= many:
+        closed = [path for path in _segments(folder) if _is_closed(path)]
+        small = [path for path in closed if path.stat().st_size < _SMALL]
+        old = [path for path in closed if path in damaged or (len(small) > many and path in small)]
+        parts: list[Records] = []
+        for path in list(old):
+            try:
+                sound, fault = _whole(path)
+            except PermissionError:  # somebody else's, and left to him
+                old.remove(path)
+                continue
+            parts += sound
+            if fault and path not in damaged:
+                say(_damage(path, fault))
+        if not old:
             return False
-        found = unique(Records.joined([part for path in small for part in _whole(path)]))
-        merged = folder / f"{uuid.uuid4().hex}.seg"
-        beside = merged.with_suffix(".part")
-        with beside.open("wb") as file:
-            file.write(frame(*found))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(merged)
-        for path in small:
+        if parts:
+            _write(folder, unique(Records.joined(parts)))
+        for path in old:
             path.unlink(missing_ok=True)
     except OSError:  # another process was faster, or the store cannot be written: nothing is lost
         return False
@@ -234,31 +276,49 @@ def firsts(keys: Keys) -> NDArray[np.bool_]:
 
 
 def _segments(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix in (".seg", ".open"))
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix in (".seg", ".open"))
 
 
 def _is_closed(segment: Path) -> bool:
     return segment.suffix == ".seg" or time.time() - segment.stat().st_mtime > _STALE
 
 
-def _whole(segment: Path) -> list[Records]:
-    """The sound records of a segment; damage is said."""
+def _whole(segment: Path) -> tuple[list[Records], str]:
+    """The sound records of a segment, and a few words about damage."""
     parts: list[Records] = []
     for found in frames(segment.read_bytes(), growing=segment.suffix == ".open"):
         if isinstance(found, str):
-            _say(f"the store's segment {segment} is damaged ({found}); what it held there is computed again")
-        else:
-            parts.append(found)
-    return parts
+            return parts, found
+        parts.append(found)
+    return parts, ""
+
+
+def _damage(segment: Path, fault: str) -> str:
+    return f"the store's segment {segment} is damaged ({fault}); what it held there is computed again"
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"the store's {path} cannot be read ({error.strerror or error}); what it holds is computed again"
+
+
+def _write(folder: Path, records: Records) -> None:
+    """A segment that is there whole or not at all."""
+    merged = folder / f"{uuid.uuid4().hex}.seg"
+    beside = merged.with_suffix(".part")
+    try:
+        with beside.open("wb") as file:
+            file.write(frame(*records))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(merged)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _check(count: int, payload: bytes | memoryview) -> bytes:
     total = hashlib.blake2b(_MAGIC + struct.pack("<IQ", count, len(payload)), digest_size=16)
     total.update(payload)
     return total.digest()
-
-
-def _say(sentence: str) -> None:
-    print(f"pairwright: {sentence}", file=sys.stderr)

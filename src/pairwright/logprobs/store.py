@@ -56,10 +56,11 @@ class Shelf:
         self.folder = shelves_place() / name
         place = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
         self._says = scope | {"name": name_of(model), "place": place}
+        self._damaged: list[Path] = []
 
     def known(self, keys: Keys) -> NDArray[np.float64]:
         """The values of keys [n, 2], which are in order; NaN where the store has none. [n]"""
-        found = read(self.folder / "logp")
+        found = read(self.folder / "logp", damaged=self._damaged)
         if not len(found.values) or not len(keys):
             return np.full(len(keys), np.nan)
         with suppress(OSError):
@@ -68,13 +69,16 @@ class Shelf:
 
     def writer(self) -> Writer:
         """A writer for this shelf; the shelf says what it is from then on."""
-        if not (self.folder / _ENTRY).is_file():
+        there = False
+        with suppress(OSError):  # a folder that is closed to us; the writer says so
+            there = (self.folder / _ENTRY).is_file()
+        if not there:
             write_small(self.folder / _ENTRY, json.dumps(self._says))
         return Writer(self.folder / "logp")
 
     def tidy(self) -> None:
-        """Merge small segments where there are many."""
-        compact(self.folder / "logp")
+        """Merge small segments where there are many, and those that `known` found damaged."""
+        compact(self.folder / "logp", damaged=self._damaged)
 
 
 def answer_keys(prompts: "Sequence[Ids]", answers: "Sequence[Ids]", owner: Sequence[int]) -> Keys:
