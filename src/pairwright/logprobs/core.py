@@ -109,10 +109,10 @@ def token_values(
 def layout_of(model: torch.nn.Module, batch: Batch | None = None) -> Layout:
     """The fastest layout in which a model gives the numbers that it gives on padded rows.
 
-    Each is tried once for a model before it is used: on a few tokens, and again on more than a window's before the first
-    tree that is longer than the model's window. A layer that mixes tokens in a way that the layout does not know of (a
-    recurrence, a convolution, another window) shows there. Where the padded layout is what is left of a model of
-    transformers, a line on stderr says so and why.
+    Each is tried once for a model before it is used, on a few tokens; and once more, before the first tree that is
+    longer than the model's window, on trees longer than that. A layer that mixes tokens in a way that the layout does
+    not know of (a recurrence, a convolution, another window) shows there. Where the padded layout is what is left of a
+    model of transformers, a line on stderr says so and why.
 
     Args:
         model: a causal language model.
