@@ -1,15 +1,23 @@
+import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import tiny
 from pairwright.cli import main
-from pairwright.errors import InputError
+from pairwright.errors import InputError, PairwrightError
+from pairwright.logprobs import segments, store
 from pairwright.logprobs.store import prune, stored
 
 
@@ -70,6 +78,110 @@ def test_everything_goes_only_with_a_yes(model: Path, tmp_path: Path, capsys: py
     assert stored() == []
     assert main(["logprobs", "--prune"]) == 0
     assert "is empty" in capsys.readouterr().out
+
+
+def test_no_days_unused_is_everything_and_a_yes_alone_is_nothing(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(model, tmp_path)
+    assert main(["logprobs", "--prune", "--unused", "0"]) == 2
+    assert "--unused 0 empties the store" in capsys.readouterr().err
+    assert main(["logprobs", "--prune", "--yes"]) == 2
+    assert "--yes alone removes nothing" in capsys.readouterr().err
+    assert len(stored()) == 2
+    assert main(["logprobs", "--prune", "--unused", "0", "--yes"]) == 0
+    assert stored() == []
+    filled(model, tmp_path / "again")
+    assert main(["logprobs", "--prune", "--unused", "0", "--model", "small"]) == 0
+    assert stored() == []
+
+
+def test_what_could_not_be_removed_is_named_and_not_called_removed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(model, tmp_path)
+    (kept,) = [entry.folder for entry in stored() if entry.dtype == "float32"]
+    real = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **own: None if path == kept else real(path, **own))
+    capsys.readouterr()
+    assert main(["logprobs", "--prune", "--everything", "--yes", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert [(e["dtype"], e["removed"]) for e in json.loads(shown.out)["entries"]] == [
+        ("bfloat16", True),
+        ("float32", False),
+    ]
+    assert f"could not remove {kept};" in shown.err
+    assert main(["logprobs", "--prune", "--everything", "--yes"]) == 1
+    shown = capsys.readouterr()
+    assert "1 entries" in shown.out
+    assert "removed" not in shown.out
+    with pytest.raises(PairwrightError, match=f"could not remove {kept}"):
+        prune(everything=True)
+
+
+def test_the_store_is_read_once_to_prune_it(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(model, tmp_path)
+    looked: list[Path] = []
+    real = store.read
+    monkeypatch.setattr(store, "read", lambda folder: looked.append(folder) or real(folder))
+    assert main(["logprobs", "--prune", "--model", "small"]) == 0
+    assert len(looked) == len(set(looked)) == 2
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{", '{"name": null}'])
+def test_an_entry_that_says_nothing_sound_is_shown_all_the_same(text: str, model: Path, tmp_path: Path) -> None:
+    filled(model, tmp_path)
+    for entry in stored():
+        (entry.folder / "entry.json").write_text(text)
+    assert [entry.answers for entry in stored()] == [4, 4]
+    assert len(prune(everything=True)) == 2
+
+
+def test_the_store_is_looked_at_and_pruned_while_others_write_to_it() -> None:
+    failed: list[Exception] = []
+
+    def guarded(act: Callable[[], object], times: int) -> None:
+        try:
+            for _ in range(times):
+                act()
+        except Exception as error:
+            failed.append(error)
+
+    def write() -> None:
+        for name in ("one", "two", "three"):
+            folder = store.shelves_place() / name / "logp"
+            with segments.Writer(folder) as writer:
+                writer.put(np.ones((1, 2), np.uint64), np.ones(1))
+            segments.compact(folder, many=3)
+
+    def clear() -> None:
+        with suppress(PairwrightError):  # whose folder a writer made again at once
+            prune(everything=True)
+
+    acts = [(write, 60), (stored, 60), (clear, 30), (clear, 30)]
+    threads = [threading.Thread(target=guarded, args=each) for each in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_an_entry_that_goes_away_meanwhile_is_none(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(model, tmp_path)
+    (old,) = [entry.folder for entry in stored() if entry.dtype == "bfloat16"]
+    real = Path.stat
+
+    def gone(path: Path, **own: Any) -> os.stat_result:
+        seen = real(path, **own)
+        if path == old and inspect.stack()[1].function == "_entry":
+            raise FileNotFoundError(str(path))
+        return seen
+
+    monkeypatch.setattr(Path, "stat", gone)
+    assert [entry.dtype for entry in stored()] == ["float32"]
 
 
 def test_a_model_goes_by_its_name_or_its_place(model: Path, tmp_path: Path) -> None:

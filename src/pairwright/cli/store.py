@@ -1,14 +1,19 @@
 """`pairwright logprobs`, and `pairwright logprobs --prune`: what its store holds, and less of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pairwright.cli.data import change, description
 from pairwright.cli.flags import DEBUG, JSON, Flag, of_settings, parse
 from pairwright.cli.out import show_json, table
-from pairwright.errors import InputError
+from pairwright.errors import InputError, PairwrightError
 from pairwright.pipeline.signature import check, signature
 
-_YES = Flag("yes", bool, False, "With --everything: do it.")
+if TYPE_CHECKING:
+    from pairwright.logprobs.store import Entry
+
+_YES = Flag("yes", bool, False, "With --everything, or --unused 0: do it.")
 
 
 def logprobs(verb: str, arguments: Sequence[str]) -> int:
@@ -19,22 +24,46 @@ def logprobs(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _prune(arguments: Sequence[str]) -> int:
-    from pairwright.logprobs.store import prune, shelves_place, stored
+    from pairwright.logprobs.store import prune, remove, shelves_place, stored, unremoved
 
     known = signature(prune).settings
     given = parse("logprobs --prune", description(prune), [*of_settings(known), _YES, JSON, DEBUG], arguments)
     settings = check(known, {name: given[name] for name in known}, title="logprobs --prune")
-    if settings["everything"] and not given["yes"]:
-        raise InputError(f"--everything empties the store in {shelves_place()}; add --yes to do it")
+    _is_meant(settings, yes=given["yes"])
     there = stored()
-    gone = {entry.folder for entry in prune(**settings)}
+    done = remove(there, **settings)
+    gone = {entry.folder for entry in done.gone}
     if given["json"]:
         rows = [entry._asdict() | {"folder": str(entry.folder), "removed": entry.folder in gone} for entry in there]
         show_json({"store": str(shelves_place()), "entries": rows})
-        return 0
-    if not there:
+    elif there:
+        _show(there, gone)
+    else:
         print(f"the store in {shelves_place()} is empty")
-        return 0
+    if done.left:
+        raise PairwrightError(unremoved(done))
+    return 0
+
+
+def _is_meant(settings: Mapping[str, Any], *, yes: bool) -> None:
+    """Whether what empties the store was said twice.
+
+    Raises:
+        InputError: it was not, or the `--yes` is to nothing.
+    """
+    from pairwright.logprobs.store import shelves_place
+
+    all_of_it = settings["unused"] == 0 and settings["model"] is None
+    if (settings["everything"] or all_of_it) and not yes:
+        word = "--everything" if settings["everything"] else "--unused 0"
+        raise InputError(f"{word} empties the store in {shelves_place()}; add --yes to do it")
+    if yes and not settings["everything"] and settings["unused"] is None and settings["model"] is None:
+        raise InputError("--yes alone removes nothing; say what is to go: --everything, --unused DAYS or --model MODEL")
+
+
+def _show(there: "Sequence[Entry]", gone: set[Path]) -> None:
+    from pairwright.logprobs.store import shelves_place
+
     shown = [
         (
             entry.model,
@@ -51,7 +80,6 @@ def _prune(arguments: Sequence[str]) -> int:
     kept = [entry for entry in there if entry.folder not in gone]
     total = f"{len(kept)} entries, {_size(sum(entry.bytes for entry in kept))} in {shelves_place()}"
     print(f"\n{total}" + (f"; {len(gone)} removed" if gone else ""))
-    return 0
 
 
 def _size(count: float) -> str:

@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pairwright.errors import InputError
+from pairwright.errors import InputError, PairwrightError
 from pairwright.logprobs.digest import model_digest
 from pairwright.logprobs.models import Dtype, name_of
-from pairwright.logprobs.place import store_place, write_small
-from pairwright.logprobs.segments import Keys, Records, Writer, compact, look_up, read, unique
+from pairwright.logprobs.place import say, store_place, write_small
+from pairwright.logprobs.segments import Keys, Writer, compact, look_up, read, unique
 
 if TYPE_CHECKING:
     from pairwright.logprobs.core import Ids
@@ -37,6 +37,7 @@ CORE = 1
 """Of the computation. Raised when a fault of it is mended, so that wrong numbers are not found again."""
 _ENTRY = "entry.json"
 _DAY = 86_400.0
+_TRIES = 3
 
 
 class Shelf:
@@ -116,11 +117,26 @@ class Entry(NamedTuple):
     folder: Path
 
 
+class Pruned(NamedTuple):
+    """What `remove` did."""
+
+    gone: list[Entry]
+    left: list[Path]
+    """Folders that should go and are still there: another user's, or of a run that writes to them."""
+
+
 def stored() -> list[Entry]:
     """What the store holds, the least recently used first."""
     place = shelves_place()
-    folders = [path for path in place.iterdir() if path.is_dir()] if place.is_dir() else []
-    return sorted((_entry(folder) for folder in folders), key=lambda entry: (-entry.unused, entry.folder.name))
+    try:
+        folders = [path for path in place.iterdir() if path.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        folders = []
+    except OSError as error:
+        say(f"the store {place} cannot be read ({error.strerror or error})")
+        folders = []
+    found = [entry for folder in folders if (entry := _entry(folder)) is not None]
+    return sorted(found, key=lambda entry: (-entry.unused, entry.folder.name))
 
 
 def prune(
@@ -140,48 +156,99 @@ def prune(
 
     Raises:
         InputError: no entry is of that model, or `everything` comes with another setting.
+        PairwrightError: some of them could not be removed; the others are.
+    """
+    done = remove(stored(), unused=unused, model=model, everything=everything)
+    if done.left:
+        raise PairwrightError(unremoved(done))
+    return done.gone
+
+
+def remove(entries: Sequence[Entry], *, unused: float | None, model: str | None, everything: bool) -> Pruned:
+    """`prune` on entries that were looked up already.
+
+    Args:
+        entries: what `stored` gave.
+        unused: as of `prune`.
+        model: as of `prune`.
+        everything: as of `prune`.
+
+    Raises:
+        InputError: no entry is of that model, or `everything` comes with another setting.
     """
     if everything and (unused is not None or model is not None):
         raise InputError("prune: everything is to go, so a model or a number of days says nothing; leave one out")
-    there = stored()
-    if model is not None and not any(_is_of(entry, model) for entry in there):
-        known = ", ".join(sorted({entry.model for entry in there})) or "nothing"
+    if model is not None and not any(_is_of(entry, model) for entry in entries):
+        known = ", ".join(sorted({entry.model for entry in entries})) or "nothing"
         raise InputError(f"prune: the store has no model {model!r}; it has {known}")
     asked = everything or unused is not None or model is not None
-    gone = [
+    chosen = [
         entry
-        for entry in there
+        for entry in entries
         if asked and (unused is None or entry.unused >= unused) and (model is None or _is_of(entry, model))
     ]
-    for entry in gone:
-        shutil.rmtree(entry.folder, ignore_errors=True)
-    if everything:
-        shutil.rmtree(store_place() / "digests", ignore_errors=True)
-    return gone
+    folders = [entry.folder for entry in chosen]
+    left = [folder for folder in folders if not _removed(folder)]
+    digests = store_place() / "digests"
+    if everything and not _removed(digests):
+        left.append(digests)
+    return Pruned([entry for entry in chosen if entry.folder not in left], left)
+
+
+def unremoved(done: Pruned) -> str:
+    """One sentence about what is still there."""
+    names = ", ".join(map(str, done.left))
+    return f"could not remove {names}; they may be another user's, or a run may be writing to them"
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a folder; whether it is gone. A run that renames its segment meanwhile is met with another try."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # a place that is closed to us still holds it
+            return False
+    return False
 
 
 def _is_of(entry: Entry, model: str) -> bool:
     return model in (entry.model, entry.place) or str(Path(model).resolve()) == entry.place
 
 
-def _entry(folder: Path) -> Entry:
+def _entry(folder: Path) -> Entry | None:
+    """What a folder holds; None where it went away meanwhile. Of what a run is writing, as much as is there."""
+    said: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        found = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
+        said = found if isinstance(found, dict) else {}
     try:
-        said: dict[str, Any] = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
+        used = folder.stat().st_mtime
+    except OSError:
+        return None
+    with suppress(OSError):
         used = (folder / _ENTRY).stat().st_mtime
-    except (OSError, ValueError):
-        said, used = {}, folder.stat().st_mtime
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    records: Records = read(folder / "logp")
-    answers = len(unique(records).values)
     return Entry(
         str(said.get("name", "?")),
         str(said.get("place", "?")),
         str(said.get("dtype", "?")),
-        answers,
-        sum(path.stat().st_size for path in files),
+        len(unique(read(folder / "logp")).values),
+        _size(folder),
         max(0.0, (time.time() - used) / _DAY),
         folder,
     )
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files of a folder that can be seen."""
+    total = 0
+    for where, _, names in os.walk(folder):  # which passes over what went away or is closed
+        for name in names:
+            with suppress(OSError):
+                total += os.stat(os.path.join(where, name)).st_size
+    return total
 
 
 def _bytes(ids: "Ids") -> bytes:
