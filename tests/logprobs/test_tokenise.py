@@ -156,3 +156,12 @@ def test_without_an_eos_token_an_answer_ends_with_its_text() -> None:
     found = tokenise(plain, [user("one")], [assistant("two")], limits=WIDE)
     assert found.completion_ids == plain("two", add_special_tokens=False)["input_ids"]
     assert found.lost is None
+
+
+def test_a_prompt_that_becomes_no_tokens_is_missing() -> None:
+    # Without a token before it nothing says the first token of the answer.
+    bare = tiny.tokenizer("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    found = tokenise(bare, [user("")], [assistant("two")], limits=WIDE)
+    assert (found.prompt_ids, found.completion_ids, found.lost) == ([], [], "missing_prompt")
+    assert tokenise_prompt(bare, [user("")], limits=WIDE).lost == "missing_prompt"
+    assert tokenise(bare, [user("x")], [assistant("two")], limits=WIDE).lost is None

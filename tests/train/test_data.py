@@ -247,3 +247,10 @@ def test_reference_columns_of_prompts_that_were_cut_otherwise_are_refused(tmp_pa
         read(whole - 1, short)
     again = logprobs(made, model=model, name="ref", max_prompt_length=fits)
     assert read(fits, logprobs(again, model=model, name="other", max_prompt_length=cut)) == 2
+
+
+def test_a_pair_whose_prompt_becomes_no_tokens_is_counted_as_one_without_a_prompt() -> None:
+    bare = tiny.tokenizer("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    data = tiny.preferences([("", "one", "two"), ("ask", "three", "four")])
+    found = pair_examples(data, bare, split="train", limits=WIDE)
+    assert (len(found.rows), found.dropped) == (1, {"missing_prompt": 1})

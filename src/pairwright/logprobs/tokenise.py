@@ -76,7 +76,8 @@ class PromptTokens(NamedTuple):
         messages: the conversation as it is rendered.
         ids: its tokens, with the template's generation prompt.
         cut: tokens that the cut took away; 0 where nothing was cut.
-        lost: `missing_prompt`, `lost_to_truncation` where no allowed cut makes it fit, else None.
+        lost: `missing_prompt` (also where it has no tokens at all, so that nothing says its answer's first one),
+            `lost_to_truncation` where no allowed cut makes it fit, else None.
     """
 
     messages: Sequence[Message]
@@ -210,7 +211,10 @@ def _heads(
             fresh[key] = messages, render_prompt(tokenizer, messages)
     cuts = [_cutting(tokenizer, *rendered, limits, keep=key[0]) for key, rendered in fresh.items()]
     for key, (tokens, text) in zip(fresh, _together(encoder, cuts), strict=True):
-        found[key] = _Head(tokens, text, *encoder.tail(text, tokens.ids))
+        if tokens.ids:
+            found[key] = _Head(tokens, text, *encoder.tail(text, tokens.ids))
+        else:
+            found[key] = _Head(tokens._replace(lost="missing_prompt"))
     return found
 
 

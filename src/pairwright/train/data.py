@@ -282,6 +282,8 @@ def _early_reason(row: Mapping[str, Any], texts: Texts, *, scores: bool) -> str 
 def _late_reason(row: Mapping[str, Any], pair: Sequence[Tokens], *, reference: str | None) -> str | None:
     """Why a pair is dropped, as far as its tokens say."""
     chosen, rejected = pair
+    if chosen.lost == "missing_prompt":  # there is one, and it has no tokens
+        return chosen.lost
     for side, tokens in (("chosen", chosen), ("rejected", rejected)):
         if tokens.lost == "empty":
             return f"empty_{side}"
