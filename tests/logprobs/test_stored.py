@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tiny
-from pairwright.errors import PairwrightError
+from pairwright.errors import InputError, PairwrightError
 from pairwright.logprobs import opened, stored
 from pairwright.logprobs.segments import read
 from pairwright.logprobs.store import Shelf, answer_keys
@@ -306,3 +306,30 @@ def test_a_killed_process_resumes_and_ends_in_the_same_bytes(
     monkeypatch.setenv("PAIRWRIGHT_CACHE", str(tmp_path / "fresh"))
     whole = stored_logps(**json.loads(written.read_text()), model=model, batch_tokens=100)
     assert found.logp.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("place", ["prompts", "answers"])
+def test_what_has_no_tokens_is_refused_and_not_scored_against_its_neighbour(place: str, model: Path) -> None:
+    work = job(2)
+    work[place][1] = []
+    with pytest.raises(InputError, match=r"has no tokens; leave it out"):
+        stored_logps(**work, model=model)
+
+
+@pytest.mark.parametrize("place", ["prompts", "answers"])
+def test_a_token_that_the_model_does_not_have_is_a_sentence_before_it_is_opened(
+    place: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = json.loads((model / "config.json").read_text())["vocab_size"]
+    work = job(2)
+    work[place][0] = [5, rows - 1]
+    stored_logps(**work, model=model)
+    work[place][0] = [5, rows]
+    monkeypatch.setattr(stored, "OpenedModel", None)
+    with pytest.raises(InputError, match=rf"has {rows} tokens, .* a token of number {rows}, .*--tokenizer"):
+        stored_logps(**work, model=model)
+
+
+def test_a_model_that_is_opened_to_score_keeps_nothing_for_a_backward_pass(model: Path) -> None:
+    network = opened.OpenedModel(model, "float32")._network
+    assert not any(weight.requires_grad for weight in network.parameters())

@@ -42,7 +42,8 @@ class OpenedModel:
     """
 
     def __init__(self, model: str | Path, dtype: Dtype) -> None:
-        self._network: Any = open_model(model, dtype=dtype).to(device_for_models())
+        # Without gradients nothing is ever kept for a backward pass.
+        self._network: Any = open_model(model, dtype=dtype).requires_grad_(False).to(device_for_models())
 
     def logps(self, part: Part) -> NDArray[np.float64]:
         """The log-probability of each answer, [N], in nats."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pairwright.errors import InputError, PairwrightError
 from pairwright.logprobs.cluster import on_cluster
-from pairwright.logprobs.models import Dtype
+from pairwright.logprobs.models import Dtype, open_config
 from pairwright.logprobs.opened import OpenedModel, Part
 from pairwright.logprobs.progress import Ticker
 from pairwright.logprobs.ranks import Ranks, ranks
@@ -26,6 +26,10 @@ from pairwright.logprobs.trees import batches
 
 if TYPE_CHECKING:
     from pairwright.logprobs.core import Ids
+
+
+_TEXTS = 10_000
+"""Texts that are looked through at a time."""
 
 
 class Found(NamedTuple):
@@ -90,7 +94,7 @@ def stored_logps(
         [N] nats, none missing.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, it has no embedding for some token, or a prompt or an answer has no tokens.
         PairwrightError: a log-probability is not finite, or another process of the job stopped.
     """
     return find_logps(
@@ -113,6 +117,7 @@ def find_logps(
     """`stored_logps`, and how many of the answers were computed for it."""
     if not len(answers):
         return Found(np.empty(0), 0, 0)
+    _check_lengths(prompts, answers, owner, label=label)
     work, inverse = _different(prompts, answers, owner)
     shelf = Shelf(model, dtype) if store else None
     with ranks() as job:
@@ -156,6 +161,8 @@ def _share(
     mine = groups[job.rank :: job.size]
     values = np.full(len(texts), math.nan) if shelf is None else shelf.known(work.keys)
     unknown = np.isnan(values)
+    if unknown.any():
+        _check_tokens(work, model)
     computed = np.zeros(len(texts), np.bool_)
     todo = [left for group in mine if (left := [i for i in group if unknown[i]])]
     if todo:
@@ -177,6 +184,28 @@ def _share(
         values = job.added(np.where(own, values, 0.0))
         computed = job.added(computed.astype(np.int32)).astype(np.bool_)
     return values, computed
+
+
+def _check_lengths(prompts: "Sequence[Ids]", answers: "Sequence[Ids]", owner: Sequence[int], *, label: str) -> None:
+    """Refuse an answer without tokens, and one whose first token follows on nothing."""
+    for i, (answer, prompt) in enumerate(zip(answers, owner, strict=True)):
+        if not len(answer) or not len(prompts[prompt]):
+            what = "its prompt" if len(answer) else "it"
+            raise InputError(f"{label}: answer {i} has no log-probability, for {what} has no tokens; leave it out")
+
+
+def _check_tokens(work: Work, model: str | Path) -> None:
+    """Refuse tokens for which the model has no embedding, before it is opened."""
+    rows = getattr(open_config(model).get_text_config(), "vocab_size", None)
+    if not isinstance(rows, int):
+        return
+    texts = [*(work.prompts[i] for i in set(work.owner)), *work.answers]
+    largest = max(int(np.concatenate(texts[at : at + _TEXTS]).max()) for at in range(0, len(texts), _TEXTS))
+    if largest >= rows:
+        raise InputError(
+            f"{model} has {rows:,} tokens, and the texts have a token of number {largest:,}, so they were read with "
+            "another model's tokenizer; give the model's own as tokenizer (--tokenizer)"
+        )
 
 
 def _computed(parts: Sequence[Part], *, model: str | Path, dtype: Dtype) -> Iterator[tuple[int, NDArray[np.float64]]]:
