@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pairwright.cuts import CUTS, Mask, Values, count_of
 from pairwright.errors import InputError
-from pairwright.logprobs.columns import logprobs
+from pairwright.logprobs.columns import label_of, logprobs
 from pairwright.logprobs.digest import same_model
 from pairwright.logprobs.models import Dtype, name_of
 from pairwright.metrics.overlap import COMPARED, overlap, overlap_note
@@ -190,8 +190,8 @@ def _place_of_margin(
                 f"select: model {str(model)!r} and {place} {settings[place]!r} both say where the margin comes from; "
                 "leave one out"
             )
-    columns = {"policy": own["name"] or name_of(model)}
-    return columns if reference is None else columns | {"reference": own["reference_name"]}
+    columns = {"policy": label_of(own["name"] or name_of(model))}
+    return columns if reference is None else columns | {"reference": label_of(own["reference_name"])}
 
 
 def _with_logps(prefs: Preferences, own: Mapping[str, Any]) -> Preferences:

@@ -8,7 +8,7 @@ import torch
 import tiny
 from pairwright.chat import assistant, user
 from pairwright.errors import InputError
-from pairwright.logprobs import logprobs
+from pairwright.logprobs import columns, logprobs
 from pairwright.preferences import Preferences, Step
 
 
@@ -165,3 +165,87 @@ def test_what_is_computed_takes_the_place_of_columns_that_came_with_the_pairs(mo
     )
     assert found.equals(expected)
     assert "other" in logprobs(flat, model=model, name="ref").pairs.collect_schema()
+
+
+def test_a_name_that_begins_with_logp_is_the_column_itself(model: Path) -> None:
+    out = logprobs(tiny.preferences(2), model=model, name="logp_x", reference=model, reference_name="logp_y")
+    assert {"logp_x", "len_x", "logp_y", "len_y"} <= set(out.responses.collect_schema())
+    with pytest.raises(InputError, match="would both fill logp_x;"):
+        logprobs(tiny.preferences(2), model=model, name="logp_x", reference=model, reference_name="x")
+
+
+def test_model_and_reference_read_the_same_texts_where_one_has_fewer_positions(model: Path, tmp_path: Path) -> None:
+    # The same weights with fewer positions: on the same texts every margin is 0.
+    short = tmp_path / "short"
+    tiny.network("llama", 326, positions=96).save_pretrained(short)
+    prefs = tiny.preferences([("four " * 30, "five six", "seven"), ("red", "green blue", "ten")])
+    out = logprobs(prefs, model=model, reference=short, tokenizer=model)
+    frame = out.responses.collect()
+    assert frame["logp_small"].to_list() == frame["logp_ref"].to_list()
+    assert frame["logp_ref"].null_count() == 0
+    assert [(step.settings["max_length"], step.settings["max_prompt_length"]) for step in out.lineage] == [(96, 48)] * 2
+    with pytest.raises(InputError, match="more than the 96 positions"):
+        logprobs(prefs, model=model, reference=short, tokenizer=model, max_length=128)
+
+
+def test_texts_are_read_once_for_model_and_reference(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    real = columns.tokenise_many
+
+    def watched(*given: Any, **settings: Any) -> Any:
+        calls.append(settings["limits"])
+        return real(*given, **settings)
+
+    monkeypatch.setattr(columns, "tokenise_many", watched)
+    logprobs(tiny.preferences(2), model=model, reference=model)
+    assert len(calls) == 1
+
+
+def test_a_reference_that_reads_other_tokens_is_refused(model: Path, tmp_path: Path) -> None:
+    tiny.network("llama", 200).save_pretrained(tmp_path / "other")
+    with pytest.raises(InputError, match=r"has 326 tokens and .*other has 200 tokens; .* share a tokenizer"):
+        logprobs(tiny.preferences(1), model=model, reference=tmp_path / "other")
+
+
+def test_a_tokenizer_of_more_tokens_than_the_model_has_is_a_sentence(tmp_path: Path) -> None:
+    tiny.network("llama", 90).save_pretrained(tmp_path / "few")
+    tiny.tokenizer().save_pretrained(tmp_path / "few")
+    with pytest.raises(InputError, match=r"few has 90 tokens, .*--tokenizer"):
+        logprobs(tiny.preferences(1), model=tmp_path / "few")
+
+
+def test_answers_to_a_prompt_of_no_tokens_are_null_and_said(tmp_path: Path) -> None:
+    bare = tiny.model(tmp_path / "bare", template="{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    for first in ("one two", "nine ten red"):
+        out = logprobs(tiny.preferences([(first, "five", "six"), ("", "green", "ten")]), model=bare)
+        assert out.responses.collect()["logp_bare"].is_null().to_list() == [False, False, True, True]
+        assert out.lineage[-1].notes == ("2 answers have no logp_bare: missing_prompt",)
+
+
+def test_a_model_whose_rotation_depends_on_the_longest_text_reads_no_longer_one(tmp_path: Path) -> None:
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    config = Phi3Config(
+        vocab_size=326,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        original_max_position_embeddings=64,
+        rope_parameters=rope | {"original_max_position_embeddings": 64},
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    place = tmp_path / "phi"
+    Phi3ForCausalLM(config).save_pretrained(place)
+    tiny.tokenizer().save_pretrained(place)
+    data = tiny.preferences([("red", "one", "two"), ("blue", "three " * 15, "four")])
+    out = logprobs(data, model=place)
+    assert out.lineage[-1].settings["max_length"] == 64
+    assert out.responses.collect()["logp_phi"].is_null().to_list() == [False, False, True, False]
+    with pytest.raises(InputError, match=r"longer than 64 tokens \(longrope\).* set max_length to 64"):
+        logprobs(data, model=place, max_length=65)

@@ -4,11 +4,13 @@ The columns serve selection by implicit margin, training without a second model 
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
 from pairwright.chat import supports_system
@@ -17,7 +19,7 @@ from pairwright.goals import GoalFormat
 from pairwright.logprobs.models import Dtype, name_of, open_config, open_tokenizer
 from pairwright.logprobs.ranks import is_first
 from pairwright.logprobs.stored import find_logps
-from pairwright.logprobs.tokenise import Limits, Texts, Tokens, tokenise_many
+from pairwright.logprobs.tokenise import Limits, Texts, tokenise_many
 from pairwright.preferences import Preferences, Step
 from pairwright.reader import notes_on
 
@@ -69,7 +71,7 @@ def logprobs(
         tokenizer: of both models; the model's own when not given.
         batch_tokens: tokens of a batch, at most; a prompt counts once for all its answers (a longer answer is a batch
             of its own).
-        max_length: tokens of prompt and answer; None is 1024, or the positions that the model has.
+        max_length: tokens of prompt and answer; None is 1024, or as many as the models can read.
         max_prompt_length: tokens of the prompt; None is half of `max_length`; longer prompts are cut in the user's
             text.
         dtype: precision of the weights; sums are float32 in any case.
@@ -78,12 +80,13 @@ def logprobs(
         ray: compute on a Ray cluster: the one of RAY_ADDRESS or `ray start`, else one made of this machine.
 
     Raises:
-        InputError: there is no such model or split, its template refuses the prompts, or two columns would have one
-            name.
+        InputError: there is no such model or split, its template refuses the prompts, two columns would have one
+            name, or model and reference cannot read the same texts.
         PairwrightError: a log-probability is not finite, or another process of the job stopped.
     """
     need("torch", extra="train")
-    models = {name or name_of(model): model}
+    models = {label_of(name or name_of(model)): model}
+    reference_name = label_of(reference_name)
     if reference is not None:
         if reference_name in models:
             raise InputError(f"model and reference would both fill logp_{reference_name}; set name or reference_name")
@@ -91,13 +94,11 @@ def logprobs(
     reader = open_tokenizer(tokenizer or model)
     part = prefs if only is None else _in_split(prefs, only)
     on_pairs = part.has_goals
+    limits = _limits({str(place): open_config(place) for place in models.values()}, max_length, max_prompt_length)
+    read = _read(reader, pair_texts(part, reader) if on_pairs else answer_texts(part), limits)
     for label, place in models.items():
-        limits = Limits.of(open_config(place), max_length, max_prompt_length)
-        rows = pair_texts(part, reader) if on_pairs else answer_texts(part)
         scored = _score(
-            reader,
-            rows,
-            limits,
+            read,
             model=place,
             dtype=dtype,
             batch_tokens=batch_tokens,
@@ -111,6 +112,11 @@ def logprobs(
             scored = _among_all(prefs, only, scored, on_pairs=on_pairs)
         prefs = _with_columns(prefs, label, scored, on_pairs=on_pairs, settings=settings, notes=notes_on(reader))
     return prefs
+
+
+def label_of(name: str) -> str:
+    """What stands after `logp_` in a column's name; `logp_base` is the column of `base`, as everywhere else."""
+    return name.removeprefix("logp_") or name
 
 
 def _in_split(prefs: Preferences, only: str) -> Preferences:
@@ -185,10 +191,96 @@ def placement_for(form: GoalFormat | None, tokenizer: Any) -> Literal["system", 
     )
 
 
+def _limits(configs: Mapping[str, Any], max_length: int | None, max_prompt_length: int | None) -> Limits:
+    """The lengths that all models of a call can read, so that their numbers are of the same texts.
+
+    Args:
+        configs: configurations of the models by what they are called.
+        max_length: None is the smallest default of them.
+        max_prompt_length: None is half of `max_length`.
+
+    Raises:
+        InputError: the models read other tokens, one of them cannot read as many as asked for, or one would read a
+            text otherwise in long company than alone.
+    """
+    sizes = {name: getattr(config.get_text_config(), "vocab_size", None) for name, config in configs.items()}
+    if len(set(sizes.values())) > 1:
+        said = " and ".join(f"{name} has {size} tokens" for name, size in sizes.items())
+        raise InputError(f"{said}; model and reference must share a tokenizer")
+    found = []
+    for name, config in configs.items():
+        limits, border = Limits.of(config, max_length, max_prompt_length), _border(config)
+        if border is not None and limits.max_length > border:
+            if max_length is not None:
+                raise InputError(
+                    f"{name} reads all texts of a batch otherwise once one is longer than {border} tokens (longrope), "
+                    f"so max_length {max_length} would let a value depend on its company; set max_length to {border} "
+                    "or less"
+                )
+            limits = Limits.of(config, border, max_prompt_length)
+        found.append(limits)
+    return min(found)
+
+
+def _border(config: Any) -> int | None:
+    """The length from which a model takes other rotary frequencies, for the whole batch at once; None for most models.
+
+    Source: Ding et al., arXiv 2402.13753 (LongRoPE); `longrope_frequency_update` of transformers.
+    """
+    text = config.get_text_config()
+    said = getattr(text, "rope_parameters", None) or {}
+    # One set of parameters, or one for each type of layer.
+    sets = [said, *(each for each in said.values() if isinstance(each, Mapping))]
+    borders = [
+        each.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
+        for each in sets
+        if each.get("rope_type") == "longrope"
+    ]
+    return min((border for border in borders if border), default=None)
+
+
+class _Read(NamedTuple):
+    """All answers as tokens, int32 arrays: four bytes a token.
+
+    Attributes:
+        prompts: [P] token ids.
+        answers: token ids of those answers that can be scored, [N].
+        owner: which prompt each of them belongs to, [N].
+        place: which of all answers each of them is, [N].
+        length: tokens of every answer, null where it cannot be scored.
+        lost: how many cannot, by reason.
+    """
+
+    prompts: list[NDArray[np.int32]]
+    answers: list[NDArray[np.int32]]
+    owner: list[int]
+    place: list[int]
+    length: list[int | None]
+    lost: dict[str, int]
+
+
+def _read(tokenizer: Any, rows: Iterator[Texts], limits: Limits) -> _Read:
+    """The tokens of every answer of `rows`, in their order; rows of one prompt that follow each other share it."""
+    read = _Read([], [], [], [], [], {})
+    last: list[int] | None = None
+    for head, group in tokenise_many(tokenizer, rows, limits=limits):
+        if last is not head.ids:
+            last = head.ids
+            read.prompts.append(np.asarray(last, dtype=np.int32))
+        for each in group:
+            if each.lost is None:
+                read.place.append(len(read.length))
+                read.owner.append(len(read.prompts) - 1)
+                read.answers.append(np.asarray(each.completion_ids, dtype=np.int32))
+                read.length.append(len(each.completion_ids))
+            else:
+                read.length.append(None)
+                read.lost[each.lost] = read.lost.get(each.lost, 0) + 1
+    return read
+
+
 def _score(
-    tokenizer: Any,
-    rows: Iterator[Texts],
-    limits: Limits,
+    read: _Read,
     *,
     model: str | Path,
     dtype: Dtype,
@@ -197,20 +289,11 @@ def _score(
     store: bool,
     ray: bool,
 ) -> Scored:
-    """What a model says of every answer of `rows`, in their order."""
-    prompts: list[list[int]] = []
-    owner: list[int] = []
-    tokens: list[Tokens] = []
-    for head, group in tokenise_many(tokenizer, rows, limits=limits):
-        if not prompts or prompts[-1] is not head.ids:
-            prompts.append(head.ids)
-        tokens += group
-        owner += [len(prompts) - 1] * len(group)
-    sound = [i for i, each in enumerate(tokens) if each.lost is None]
+    """What a model says of every answer, in their order."""
     found = find_logps(
-        prompts,
-        [tokens[i].completion_ids for i in sound],
-        [owner[i] for i in sound],
+        read.prompts,
+        read.answers,
+        read.owner,
         model=model,
         dtype=dtype,
         batch_tokens=batch_tokens,
@@ -222,14 +305,10 @@ def _score(
         print(
             f"{label}: {found.known:,} answers from the store, {found.computed:,} computed", file=sys.stderr, flush=True
         )
-    logp: list[float | None] = [None] * len(tokens)
-    for i, value in zip(sound, found.logp.tolist(), strict=True):
+    logp: list[float | None] = [None] * len(read.length)
+    for i, value in zip(read.place, found.logp.tolist(), strict=True):
         logp[i] = value
-    lost: dict[str, int] = {}
-    for each in tokens:
-        if each.lost:
-            lost[each.lost] = lost.get(each.lost, 0) + 1
-    return Scored(logp, [None if each.lost else len(each.completion_ids) for each in tokens], lost)
+    return Scored(logp, read.length, read.lost)
 
 
 def _with_columns(
