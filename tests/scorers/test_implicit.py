@@ -78,6 +78,11 @@ def test_percentiles_are_of_training_answers_alone() -> None:
     found = score(bare, "implicit", policy="m", reference="ref").lineage[-1].found
     assert found["range"]["high"] == pytest.approx(np.quantile(rewards, 0.99))
     assert "flips" not in found
+    last = pl.int_range(pl.len()) == pl.len() - 1
+    for splits, number in ((pl.when(last).then(pl.lit("test")).otherwise(pl.lit("train")), 200), (pl.lit("a"), 202)):
+        bare = Preferences.of(prefs.prompts.with_columns(split=splits), prefs.responses)
+        found = score(bare, "implicit", policy="m", reference="ref").lineage[-1].found
+        assert found["range"]["high"] == pytest.approx(np.quantile(rewards[:number], 0.99))
 
 
 def test_the_flip_rate_by_hand() -> None:
@@ -230,3 +235,13 @@ def test_on_the_command_line(models: dict[str, Path], tmp_path: Path, capsys: py
     assert found["range"] == {"low": -2.0, "high": 2.0, "to": [1.0, 10.0]}
     assert main([*words[:-2], "--reference", str(models["policy"])]) == 2
     assert "are one model" in capsys.readouterr().err
+
+
+def test_a_reward_that_came_with_the_pairs_is_replaced() -> None:
+    old = FOUR.pairs.with_columns(implicit_reward_chosen=pl.lit(0.0), implicit_reward_rejected=pl.lit(9.0))
+    prefs = Preferences.of(FOUR.prompts, FOUR.responses, old)
+    found, expected = (
+        score(data, "implicit", policy="m", reference="ref", source_range=None).lineage[-1].found["flips"]
+        for data in (prefs, FOUR)
+    )
+    assert found == expected

@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from pairwright.errors import InputError
-from pairwright.logprobs.columns import logprobs
+from pairwright.logprobs.columns import label_of, logprobs
 from pairwright.logprobs.digest import same_model
 from pairwright.logprobs.models import Dtype, name_of
 from pairwright.plug import nearest
@@ -57,7 +57,7 @@ def implicit(
         reference: what it was trained from; likewise.
         beta: of the training; it cancels when the reward is mapped.
         source_range: the rewards that become the ends of the target: `percentiles` (the 1st and the 99th of all answers
-            of training pairs), `extremes` (the least and the largest of them), two numbers; None maps nothing.
+            of training pairs or, without pairs, of training prompts), `extremes` (the least and the largest of them), two numbers; None maps nothing.
         target_range: the scores that they become; relabelling takes 1 to 10.
         tokenizer: of both models; the policy's own when not given.
         batch_tokens: tokens of a batch of the models, at most.
@@ -88,7 +88,9 @@ def implicit(
     if raw.count() and float(raw.abs().max()) <= beta * _SAME:  # type: ignore[arg-type]
         raise InputError(_one_model(policy, reference))
     beside = pl.concat([prefs.responses.drop(RAW, strict=False), rewards.lazy()], how="horizontal")
-    prefs = Preferences.of(prefs.prompts, beside, prefs.pairs, prefs.lineage)
+    # Pairs that were read from a flat file may have an earlier reward, which a view would prefer.
+    pairs = prefs.pairs.drop([f"{RAW}_chosen", f"{RAW}_rejected"], strict=False)
+    prefs = Preferences.of(prefs.prompts, beside, pairs, prefs.lineage)
     values, notes = raw, list[str]()
     found: dict[str, Any] = {}
     if source_range is not None:
@@ -155,7 +157,7 @@ def _with_logps(
     models = {role: named[role] for role, column in columns.items() if column is None}
     if len(models) == 2 and same_model(models["policy"], models["reference"]):
         raise InputError(_one_model(named["policy"], named["reference"]))
-    names = {role: name_of(place) for role, place in models.items()}
+    names = {role: label_of(name_of(place)) for role, place in models.items()}
     if len(names) == 2 and names["policy"] == names["reference"]:
         names = {role: role for role in names}
     taken = [name for name in names.values() if f"logp_{name}" in columns.values()]
@@ -216,7 +218,12 @@ def _range(prefs: Preferences, wanted: Range | Literal["percentiles", "extremes"
             raise InputError(f"implicit: source_range must rise from its first number to its second, not {wanted}")
         return low, high
     answers = prefs.responses.select(RAW)
-    if prefs.counts().pairs:
+    if not prefs.counts().pairs and "split" in prefs.prompts.collect_schema():
+        prompts = prefs.prompts.filter(pl.col("split") == "train")
+        of_training = prefs.responses.join(prompts, on="prompt_id", how="semi").select(RAW)
+        # As with pairs: where nothing is in the split `train`, all count.
+        answers = of_training if of_training.select(pl.len()).collect().item() else answers
+    elif prefs.counts().pairs:
         answers = training_answers(prefs, prefs.pairs, [RAW]).select(RAW)
     shares = _SHARES[wanted]
     ends = [pl.col(RAW).quantile(share, interpolation="linear").alias(str(share)) for share in shares]
