@@ -16,7 +16,7 @@ import tiny
 from pairwright.errors import InputError
 from pairwright.formats.read import read
 from pairwright.logprobs import logprobs
-from pairwright.metrics.overlap import overlap
+from pairwright.metrics.overlap import overlap, overlap_note
 from pairwright.pipeline import run
 from pairwright.preferences import Preferences
 from pairwright.relabel import relabel
@@ -278,6 +278,17 @@ def test_the_overlap_by_hand() -> None:
     assert found["share"]["a"] == {"a": 1.0, "b": 0.5, "tied": 0.5}
     assert (found["pairs"], found["kept"], found["chance"]) == (5, 2, 0.4)
     assert overlap(values, keep=0.1) == {}
+    assert overlap_note(found, "a") == (
+        "Among the 5 pairs that every compared metric can judge, each would choose 2; of those of a, others would "
+        "choose b 1 (50.0%), tied 1 (50.0%); by chance 40.0%."
+    )
+
+
+def test_a_model_may_be_called_as_a_column_is(models: dict[str, Path], tmp_path: Path) -> None:
+    called = shutil.copytree(models["policy"], tmp_path / "logp_base")
+    for settings in ({"model": called}, {"model": called, "name": "logp_base", "reference_name": "logp_ref"}):
+        chosen = select(varied(), "implicit_margin", keep=0.5, **settings)
+        assert "logp_base" in chosen.responses.collect_schema()
 
 
 def test_no_overlap_where_nothing_is_compared(models: dict[str, Path]) -> None:

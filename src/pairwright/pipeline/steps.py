@@ -72,6 +72,7 @@ STEPS: dict[str, Verb] = {
         takes=("data",),
         reads=_MODELS,
         rest=plugs.metric_settings,
+        slow=True,  # with a model
     ),
     "relabel": Verb(
         call="pairwright.relabel:relabel",
