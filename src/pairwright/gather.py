@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from pairwright.errors import InputError
+
 _SIDES = ("chosen", "rejected")
 _ROWS = 100_000  # pairs at a time: what was fetched is used up before more is
 
@@ -32,6 +34,9 @@ def gathered(pairs: pl.LazyFrame, answers: pl.LazyFrame, columns: Sequence[str])
 
     Returns:
         None where the answers are not numbered 0, 1, 2, ... in row order.
+
+    Raises:
+        InputError: two answers have one number.
     """
     number = pl.col("response_id")
     numbered = answers.select(number).with_row_index("row")
@@ -39,6 +44,11 @@ def gathered(pairs: pl.LazyFrame, answers: pl.LazyFrame, columns: Sequence[str])
         numbered.select((number == pl.col("row")).all(ignore_nulls=False), pl.len()).collect(engine="streaming").row(0)
     )
     if not running:
+        twice = number.drop_nulls().is_duplicated().any()
+        if answers.select(twice).collect().item():
+            raise InputError(
+                "two responses have one response_id, so a pair does not say which it means; number them anew"
+            )
         return None
     small = pl.UInt32 if total < 2**32 else pl.Int64
     ids = {side: pl.col(f"{side}_id") for side in _SIDES}

@@ -5,6 +5,7 @@ from typing import Literal
 import polars as pl
 import pytest
 
+from pairwright.errors import InputError
 from pairwright.gather import fixed_width, gathered
 from pairwright.preferences import MESSAGES, Preferences
 
@@ -75,6 +76,12 @@ def test_answers_that_are_not_numbered_by_row_are_left_to_a_join() -> None:
     assert gathered(pairs(3), answers(5, first=1), ["score"]) is None
     assert gathered(pairs(3), answers(5).reverse(), ["score"]) is None
     assert gathered(pairs(3), answers(5).with_columns(response_id=pl.lit(None, pl.Int64)), ["score"]) is None
+
+
+def test_two_answers_with_one_number_are_refused() -> None:
+    twice = answers(5).with_columns(response_id=pl.Series([0, 1, 1, 2, 3]))
+    with pytest.raises(InputError, match="two responses have one response_id"):
+        gathered(pairs(3), twice, ["score"])
 
 
 def test_texts_are_not_held_whole() -> None:
