@@ -531,3 +531,16 @@ def test_a_bare_module_without_a_head_is_read_by_its_logits() -> None:
 
     logp = core.answer_logps(Uniform(), sample()).logp
     assert logp.tolist() == pytest.approx([-n * math.log(VOCABULARY) for n in ANSWER_LENGTHS])
+
+
+def test_processes_that_share_a_model_try_everything_at_their_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else one would call the shared model, which is a meeting of all, when only its own batch is long.
+    tried = []
+    monkeypatch.setattr(core, "_tried", lambda model, inner, window: tried.append(window) or "packed")
+    model = made("mistral")
+    monkeypatch.setattr(core, "_among_others", lambda: True)
+    short = Batch.of([[3]], [[4]], [0])
+    layout_of(model, short)
+    assert tried == [None, 5]
+    layout_of(model, sample())
+    assert tried == [None, 5]

@@ -122,10 +122,12 @@ def layout_of(model: torch.nn.Module, batch: Batch | None = None) -> Layout:
     window = _shortest_window(inner)
     beyond = batch is not None and window is not None and _longest(batch) > window
     known = _LAYOUTS.setdefault(inner, {})
-    key = (_attention_of(inner), beyond)
-    if key not in known:
-        known[key] = _tried(model, inner, window if beyond else None)
-    return known[key]
+    # A forward pass of a model that several processes share is a meeting: all of them try all at their first batch,
+    # and not each when its own batch asks for it.
+    for far in (False, True) if window is not None and _among_others() else (beyond,):
+        if (_attention_of(inner), far) not in known:
+            known[_attention_of(inner), far] = _tried(model, inner, window if far else None)
+    return known[_attention_of(inner), beyond]
 
 
 _LAYOUTS: "WeakKeyDictionary[torch.nn.Module, dict[tuple[str | None, bool], Layout]]" = WeakKeyDictionary()
@@ -162,6 +164,11 @@ def unwrapped(model: Any) -> Any:
 
 def _attention_of(inner: Any) -> str | None:
     return getattr(getattr(inner, "config", None), "_attn_implementation", None)
+
+
+def _among_others() -> bool:
+    dist = torch.distributed
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _shortest_window(inner: Any) -> int | None:
