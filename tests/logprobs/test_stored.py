@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -175,6 +176,30 @@ def test_a_damaged_segment_is_said_and_computed_again(
     monkeypatch.setattr(opened, "open_model", lambda *_, **__: pytest.fail("the model was opened"))
     assert stored_logps(**work, model=model).tobytes() == first.tobytes()
     assert capsys.readouterr().err == ""  # the run before kept what was sound of it
+
+
+def test_a_store_that_is_closed_to_the_user_costs_time_only(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = job(4)
+    first = stored_logps(**work, model=model)
+    folder, real, closed = Shelf(model, "float32").folder, os.open, PermissionError(errno.EACCES, "Permission denied")
+    listed, seen = Path.iterdir, Path.is_file
+
+    def within(path: Any) -> Any:
+        if folder in (Path(path), *Path(path).parents):
+            raise closed
+        return path
+
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed(within(path)))
+    monkeypatch.setattr(Path, "is_file", lambda path: seen(within(path)))
+    monkeypatch.setattr(os, "open", lambda path, *own, **more: real(within(path), *own, **more))
+    found = stored.find_logps(**work, model=model)
+    assert (found.computed, found.known) == (12, 0)
+    assert found.logp.tobytes() == first.tobytes()
+    said = [line for line in capsys.readouterr().err.splitlines() if "Permission denied" in line]
+    assert ["cannot be read" in line for line in said] == [True, False]
+    assert "cannot be written (Permission denied); going on without it" in said[1]
 
 
 SCRIPT = """
