@@ -243,7 +243,7 @@ def test_a_model_whose_rotation_depends_on_the_longest_text_reads_no_longer_one(
     place = tmp_path / "phi"
     Phi3ForCausalLM(config).save_pretrained(place)
     tiny.tokenizer().save_pretrained(place)
-    data = tiny.preferences([("red", "one", "two"), ("blue", "three " * 15, "four")])
+    data = tiny.preferences([("red", "one", "two"), ("blue", "x" * 80, "four")])
     out = logprobs(data, model=place)
     assert out.lineage[-1].settings["max_length"] == 64
     assert out.responses.collect()["logp_phi"].is_null().to_list() == [False, False, True, False]
