@@ -328,3 +328,25 @@ def test_a_setting_called_name_is_said_with_as(toys):
     ran, _ = quiet(recipe)
     assert Preferences.load("out/02-a/data").lineage[-1].name == "b"
     assert quiet(ran.path / "recipe.yaml")[0].reused == {"make", "a"}
+
+
+def test_a_step_reads_the_base_of_an_adapter_too(toys):
+    """What an adapter stands on decides its numbers as much as its own files."""
+    for name in ("base", "below", "top"):
+        (toys / name).mkdir()
+        (toys / name / "weights").write_text(name)
+    for name, base in (("below", "../base"), ("top", "../below")):
+        (toys / name / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+        (toys / name / "adapter_model.safetensors").write_text("")
+    (toys / "reads.py").write_text(
+        "from toys import Preferences, Step\n"
+        "def measure(prefs: Preferences, *, model: str) -> Preferences:\n"
+        "    return prefs.then(Step(name='measure'))\n"
+    )
+    recipe = [{"do": "toys:make"}, {"name": "a", "do": "reads:measure", "model": "top"}]
+    quiet(recipe)
+    assert quiet(recipe)[0].reused == {"make", "a"}
+    for name in ("base", "below", "top"):
+        (toys / name / "weights").write_text("changed")
+        assert quiet(recipe)[0].reused == {"make"}, name
+        assert quiet(recipe)[0].reused == {"make", "a"}

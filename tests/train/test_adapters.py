@@ -269,3 +269,59 @@ def test_an_adapter_on_an_adapter_opens_with_both(base: Path, sft: Path, tmp_pat
         merged.__dict__.pop("peft_config", None)
         expected = peft.PeftModel.from_pretrained(merged, sft).eval()(input_ids=ids).logits
     assert (twice - expected).abs().max() < 1e-4
+
+
+def named(adapter: Path) -> str:
+    return str(json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"])
+
+
+def test_a_base_named_from_the_adapter_is_never_taken_from_the_current_directory(
+    base: Path, sft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(sft, tmp_path / "run/adapter")
+    said = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(said | {"base_model_name_or_path": "../base"}))
+    tiny.model(tmp_path / "other/base", seed=3)
+    (tmp_path / "other/here").mkdir()
+    monkeypatch.chdir(tmp_path / "other/here")
+    with pytest.raises(InputError, match=r"is not at '\.\./base'"):
+        parts_of(folder)
+    shutil.copytree(base, tmp_path / "run/base")
+    assert Path(parts_of(folder).base).resolve() == (tmp_path / "run/base").resolve()
+    (folder / "adapter_config.json").write_text(json.dumps(said | {"base_model_name_or_path": "./base"}))
+    shutil.copytree(base, tmp_path / "other/here/base")
+    assert Path(parts_of(folder).base).resolve() == (tmp_path / "other/here/base").resolve()
+    shutil.copytree(base, folder / "base")
+    assert Path(parts_of(folder).base).resolve() == (folder / "base").resolve()
+
+
+def test_an_adapter_trained_on_names_its_base_from_its_new_place(
+    base: Path, sft: Path, prefs: Preferences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = EVERY | {"max_steps": 1}
+    train(prefs, model=sft, output="first", lora={"r": 2}, **settings)
+    train(prefs, model="first/adapter", output="deep/second", **settings)
+    assert named(tmp_path / "deep/second/adapter") == str((tmp_path / "first/base").resolve())
+    shutil.copytree(base, tmp_path / "base")
+    train(prefs, model="base", output="third", lora={"r": 2}, **settings)
+    assert named(tmp_path / "third/adapter") == str((tmp_path / "base").resolve())
+    (tmp_path / "run/02-train").mkdir(parents=True)
+    (tmp_path / "run/02-train/settings.json").write_text("{}")
+    (tmp_path / "base").rename(tmp_path / "run/base")
+    train(prefs, model="run/base", output="run/02-train", lora={"r": 2}, **settings)
+    assert named(tmp_path / "run/02-train/adapter") == "../../base"
+    monkeypatch.chdir("/")
+    ids = torch.arange(20)[None] + 20
+    for run in (tmp_path / "deep/second", (tmp_path / "run").rename(tmp_path / "moved") / "02-train"):
+        with torch.no_grad():
+            whole = AutoModelForCausalLM.from_pretrained(run / "model").eval()(input_ids=ids).logits
+            assert (whole - open_model(run / "adapter")(input_ids=ids).logits).abs().max() < 1e-4
+
+
+def test_an_adapter_that_cannot_be_on_a_model_twice_is_one_sentence(prefs: Preferences, tmp_path: Path) -> None:
+    plain = AutoModelForCausalLM.from_pretrained(tiny.model(tmp_path / "gpt2", kind="gpt2"), dtype=torch.float32)
+    wanted = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"], bias="all", fan_in_fan_out=True)
+    peft.get_peft_model(plain, wanted).save_pretrained(tmp_path / "bias")
+    with pytest.raises(InputError, match="use reference 'store'"):
+        train(prefs, model=tmp_path / "bias", reference="frozen", output=tmp_path / "run", max_steps=1, **EVERY)

@@ -41,7 +41,9 @@ def parts_of(model: str | Path) -> Parts:
     """The base model and the adapters behind a name; a whole model is its own base.
 
     The base that an adapter names is looked for as it stands (absolute, or from the current directory), then from the
-    adapter's own directory; what is neither is taken for a hub name.
+    adapter's own directory; what is neither is taken for a hub name. A name that begins with `./` is looked for from
+    the adapter's directory first, and one that begins with `..`, as `train` writes it, from there alone: another run's
+    directory of that name may lie beside the current one.
 
     Raises:
         InputError: an adapter's directory is not whole, or its base is not there.
@@ -68,7 +70,9 @@ def _base_of(adapter: Path) -> str:
         raise InputError(f"{adapter / ADAPTER} is no JSON object; save the adapter there again") from error
     if not isinstance(name, str) or not name:
         raise InputError(f"the adapter {adapter} names no base model; set {said}")
-    for place in (Path(name), adapter / name):
+    beside, here = adapter / name, Path(name)
+    places = (beside,) if name.startswith("..") else (beside, here) if name.startswith(".") else (here, beside)
+    for place in places:
         if place.is_dir():
             return str(place)
     # A hub name is `name` or `owner/name`; anything else can only be a directory.

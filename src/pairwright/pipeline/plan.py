@@ -152,5 +152,15 @@ def _outside(step: Planned) -> list[Path]:
         value = step.settings.get(key)
         for item in value if isinstance(value, list | tuple) else [value]:
             if isinstance(item, str | Path) and not references(item) and str(item) and Path(item).exists():
-                found.append(Path(item))
+                found += _with_base(Path(item))
     return found
+
+
+def _with_base(place: Path) -> list[Path]:
+    """A path, and where it is an adapter's directory, those of the model and the adapters that it stands on."""
+    if not (place / "adapter_config.json").is_file():
+        return [place]
+    from pairwright.logprobs.models import parts_of
+
+    base, adapters = parts_of(place)
+    return [place, *(each for each in (Path(base), *adapters[:-1]) if each.is_dir())]

@@ -1,11 +1,12 @@
 """The model in training: opened with its adapter, and written when it is done."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairwright.errors import PairwrightError, need
+from pairwright.errors import InputError, PairwrightError, need
 from pairwright.logprobs.models import ADAPTER, merged, open_model, parts_of, put_on, quiet_peft
 from pairwright.runs import write_beside
 from pairwright.train.config import TrainConfig
@@ -28,6 +29,9 @@ def open_policy(config: TrainConfig, *, keep_before: bool = False) -> Any:
     Args:
         config: the run.
         keep_before: whether a frozen copy of the adapter stays beside the one that is trained.
+
+    Raises:
+        InputError: there is no such model, or its adapter cannot be on it twice.
     """
     base, adapters = parts_of(config.model)
     if config.lora is not None:
@@ -41,8 +45,15 @@ def open_policy(config: TrainConfig, *, keep_before: bool = False) -> Any:
     network = merged(open_model(below[-1], dtype=config.dtype)) if below else open_model(base, dtype=config.dtype)
     policy = put_on(network, last, trainable=True)
     if keep_before:
-        with quiet_peft():
-            policy.load_adapter(str(last), adapter_name=BEFORE, is_trainable=False)
+        try:
+            with quiet_peft():
+                policy.load_adapter(str(last), adapter_name=BEFORE, is_trainable=False)
+        except ValueError as error:  # an adapter that trains the model's own biases, for one
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"the adapter {last} cannot be kept as it was beside the one that is trained; use reference 'store' "
+                f"({first})"
+            ) from error
     return _quiet(policy, config)
 
 
@@ -106,7 +117,8 @@ def write_adapter(policy: Any, config: TrainConfig, directory: Path, *, beside: 
     """Write the adapter that was trained to `directory/adapter`, and give the model with it merged in.
 
     An adapter that was put on a merged one stands on a model that is nowhere yet: that goes to `directory/base`, and
-    the adapter names it by the way from its own directory, so that both can be moved together.
+    the adapter names it by the way from its own directory, so that both can be moved together. Any other directory that
+    it stands on is named by that way if it is in the same run, else by its absolute path; a hub name stays.
 
     Args:
         policy: with its adapter.
@@ -117,15 +129,34 @@ def write_adapter(policy: Any, config: TrainConfig, directory: Path, *, beside: 
     if BEFORE in policy.peft_config:
         policy.delete_adapter(BEFORE)
     on_merged = config.lora is not None and bool(parts_of(config.model).adapters)
+    if not on_merged:  # peft looks there for the size of the vocabulary
+        policy.peft_config[policy.active_adapter].base_model_name_or_path = _stands_on(config)
     with write_beside(directory / "adapter") as temporary:
         policy.save_pretrained(temporary)
         beside(temporary)
-        if on_merged:
-            said = json.loads((temporary / ADAPTER).read_text(encoding="utf-8"))
-            said["base_model_name_or_path"] = f"../{BASE}"
-            (temporary / ADAPTER).write_text(json.dumps(said, indent=2, sort_keys=True), encoding="utf-8")
+        stands_on = f"../{BASE}" if on_merged else _named(_stands_on(config), directory)
+        said = json.loads((temporary / ADAPTER).read_text(encoding="utf-8"))
+        said["base_model_name_or_path"] = stands_on
+        (temporary / ADAPTER).write_text(json.dumps(said, indent=2, sort_keys=True), encoding="utf-8")
     if on_merged:
         with write_beside(directory / BASE) as temporary:
             merged(open_model(config.model, dtype=config.dtype)).save_pretrained(temporary)  # type: ignore[operator]
             beside(temporary)
     return merged(policy)
+
+
+def _stands_on(config: TrainConfig) -> str:
+    """The base, or the adapter on it, that the trained adapter was put on."""
+    base, adapters = parts_of(config.model)
+    below = adapters if config.lora is not None else adapters[:-1]
+    return str(below[-1]) if below else base
+
+
+def _named(model: str, directory: Path) -> str:
+    """How the adapter in `directory/adapter` names a model, so that it is found from wherever it is opened."""
+    if not Path(model).is_dir():
+        return model
+    place, home = Path(model).resolve(), directory.resolve()
+    # A step of a recipe can be moved with the whole run, a training by itself alone.
+    run = home.parent if (home / "settings.json").is_file() else home
+    return os.path.relpath(place, home / "adapter") if place.is_relative_to(run) else str(place)
