@@ -127,6 +127,28 @@ def test_the_flags_of_a_plug_are_those_of_its_settings(data, capsys):
     assert "--beta" in error
 
 
+SCORER = '''
+from pairwright.scorers.sample import Score
+
+
+def one(samples, *, strict: bool = False, json: str = "x", format: str = "y", set: int = 3, source: str = "s",
+        output: str = "o", columns: int = 1, debug: bool = False, help: str = "h", own: float = 2.0):
+    """A scorer whose settings are called as flags of the command are."""
+    return [Score(7.0 if strict else own) for _ in samples]
+'''
+
+
+@pytest.mark.filterwarnings('ignore:Field name "json" in:UserWarning')
+def test_a_plug_may_call_its_settings_as_the_command_calls_its_flags(data, capsys, monkeypatch):
+    Path("called_alike.py").write_text(SCORER)
+    monkeypatch.syspath_prepend(Path.cwd())
+    words = ("score", data, "-o", "kept", "--with", "called_alike:one")
+    for more, expected in (((), 2.0), (("--own", "4"), 4.0), (("--set", "strict=true", "--strict"), 7.0)):
+        code, _, error = call(*words, *more, capsys=capsys)
+        assert code == 0, error
+        assert set(pl.read_parquet("kept/responses.parquet")["score"]) == {expected}
+
+
 def test_the_overlap_is_a_table(data, capsys):
     pl.DataFrame([{**row, "own": float(i % 7)} for i, row in enumerate(ROWS)]).write_ndjson(data)
     words = ("select", data, "-o", "kept", "--metric", "alignment_potential", "--keep", "0.4", "--margin", "own")

@@ -44,8 +44,9 @@ def change(verb: str, arguments: Sequence[str]) -> int:
 
     function, schema = settings_schema(STEPS[verb])
     target = out("What to write: a directory (everything), or a .parquet, .jsonl, .json or .csv file (pairs, flat).")
-    plugs = _plug_flags(verb, schema, arguments)
-    flags = [IN, target, FROM, COLUMNS, *own_flags(verb, schema), *plugs, STRICT, JSON, DEBUG]
+    own = [IN, target, FROM, COLUMNS, *own_flags(verb, schema), STRICT, JSON, DEBUG]
+    plugs = [flag for flag in _plug_flags(verb, schema, arguments) if not _clashes(flag, own)]
+    flags = [*own[:-3], *plugs, *own[-3:]]
     given = parse(verb, description(function), flags, arguments)
     of_plugs = {flag.name: given[flag.name] for flag in plugs if given[flag.name] != flag.default}
     settings = settings_given(verb, schema, given, also=of_plugs)
@@ -152,6 +153,11 @@ def _plug_flags(verb: str, schema: Signature, arguments: Sequence[str]) -> list[
     free = {name: setting for name, setting in theirs.items() if name not in schema.settings}
     flags = of_settings({name: setting._replace(default=_or_none(setting)) for name, setting in free.items()})
     return [flag._replace(kind=flag.kind | None) if flag.default is None else flag for flag in flags]
+
+
+def _clashes(flag: Flag, own: Sequence[Flag]) -> bool:
+    """Whether a plug's setting is called as a flag of the command itself; `--set` reaches it all the same."""
+    return flag.name in {"help", *(other.name for other in own)}
 
 
 def _or_none(setting: Setting) -> Any:
