@@ -8,7 +8,7 @@ import pytest
 from pairwright.errors import InputError
 from pairwright.formats.read import read
 from pairwright.formats.write import export, flat
-from pairwright.preferences import Step
+from pairwright.preferences import Preferences, Step
 from pairwright.relabel import relabel
 
 ROWS = [
@@ -257,3 +257,38 @@ def test_frames_and_datasets_go_out_and_come_back():
         assert read(out).texts().select(SHOWN).collect().equals(expected)
     assert prefs.to_dataset().column_names[:3] == ["prompt", "chosen", "rejected"]
     assert prefs.to_dataset()[1]["chosen"] == [{"role": "assistant", "content": " a"}]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
+def test_numbers_of_the_answers_go_out_and_come_back_as_those_of_the_pairs(tmp_path, ending):
+    prefs = read(ROWS)
+    row = pl.int_range(pl.len())
+    answers = prefs.responses.with_columns(
+        logp_ref=-1.5 * row, len_ref=row, implicit_reward=pl.when(row > 0).then(row / 4), note=pl.lit("a"), goal=row / 1
+    )
+    path = export(Preferences.of(prefs.prompts, answers, prefs.pairs), tmp_path / f"a.{ending}")
+    written = {"logp_ref_chosen": [0.0, -3.0], "logp_ref_rejected": [-1.5, -4.5],
+               "len_ref_chosen": [0, 2], "len_ref_rejected": [1, 3],
+               "implicit_reward_chosen": [None, 0.5], "implicit_reward_rejected": [0.25, 0.75]}  # fmt: skip
+    back = read(path)
+    found = back.view("logp_ref", "len_ref", "implicit_reward").collect()
+    assert {name: [None if cell in (None, "") else float(cell) for cell in found[name]] for name in written} == written
+    if ending != "csv":
+        assert found.select(*written).to_dict(as_series=False) == written
+        assert all(kind.is_numeric() for kind in found.select(*written).schema.values())
+    names = flat(back, "trl").collect_schema().names()
+    assert names[:8] == ["prompt", "chosen", "rejected", "score_chosen", "score_rejected", "goal", "model_chosen",
+                         "model_rejected"]  # fmt: skip
+    assert not {"note_chosen", "goal_chosen", "response_id_chosen"} & set(names)
+
+
+def test_log_probabilities_under_plain_prompts_do_not_stand_beside_prompts_with_goals():
+    prefs = read(ROWS)
+    answers = prefs.responses.with_columns(logp_ref=pl.lit(-1.0), len_ref=pl.lit(2), implicit_reward=pl.lit(3.0))
+    asked = prefs.pairs.with_columns(goal=pl.lit(8.0))
+    names = flat(Preferences.of(prefs.prompts, answers, asked), "trl").collect_schema().names()
+    assert "implicit_reward_chosen" in names
+    assert not [name for name in names if name.startswith(("logp_", "len_"))]
+    own = asked.with_columns(logp_ref_chosen=pl.lit(-5.0), logp_ref_rejected=pl.lit(-6.0))
+    frame = flat(Preferences.of(prefs.prompts, answers, own), "trl").collect()
+    assert frame.select("logp_ref_chosen", "logp_ref_rejected").rows() == [(-5.0, -6.0)] * 2

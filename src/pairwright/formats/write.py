@@ -1,6 +1,7 @@
 """Flat files for other trainers, each with its manifest beside it.
 
-    trl             prompt, chosen, rejected as messages, goal in place; scores, models, weight, split beside them
+    trl             prompt, chosen, rejected as messages, goal in place; scores, models, weight, split and all
+                    numbers of the answers (log-probabilities, implicit rewards) beside them
     llama_factory   sharegpt ranking rows, and their entry in dataset_info.json
     openrlhf        whole conversations chosen and rejected, chosen_score, rejected_score, margin
     unpaired        prompt, completion, label: two rows for each pair
@@ -53,6 +54,8 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 SEVERAL_TURNS = "several_turns"
 """Why a pair has no row in a layout whose answers are one message each."""
 _TAG_OF_ROLE = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
+_SAID = ("response_id", "score", "goal")
+"""Numbers of answers that a pair has in its own way, or that say nothing outside the tables."""
 _BATCH = 5_000  # rows of texts that are in hand at once
 
 
@@ -125,19 +128,27 @@ def to_dataset(prefs: Preferences) -> "datasets.Dataset":
 
 
 def _trl(prefs: Preferences) -> pl.LazyFrame:
-    """One row for each pair, the standard columns first, then further scores, then what else the pairs have."""
-    answers = prefs.responses.collect_schema().names()
+    """One row for each pair, the standard columns first, then further scores, then what else answers and pairs have."""
+    answers = prefs.responses.collect_schema()
     scores = [name for name in answers if name.startswith("score_")]
-    wide = dataclasses.replace(prefs, pairs=prefs.view(*scores)) if scores else prefs
+    numbers = [name for name, kind in answers.items() if kind.is_numeric() and name not in (*_SAID, *scores)]
+    if any(map(_of_model, numbers)) and prefs.has_goals:
+        # Those of the answers are under prompts without goals; beside a prompt with one they would pass for its own.
+        numbers = [name for name in numbers if not _of_model(name)]
+    wide = dataclasses.replace(prefs, pairs=prefs.view(*scores, *numbers)) if scores or numbers else prefs
     rows = wide.texts()
     about = [name for name in PROMPT_EXTRAS if name in prefs.prompts.collect_schema()]
     if about:
         rows = rows.join(prefs.prompts.select("prompt_id", *about), on="prompt_id", how="left", maintain_order="left")
     first = ["prompt", "chosen", "rejected", "score_chosen", "score_rejected", "goal", "model_chosen", "model_rejected"]
     first += ["prompt_id", "weight", "split", "preference", *about]
-    first += [f"{name}_{side}" for name in scores for side in ("chosen", "rejected")]
+    first += [f"{name}_{side}" for name in (*scores, *numbers) for side in ("chosen", "rejected")]
     more = [c for c in prefs.pairs.collect_schema() if c not in PAIR_COLUMNS and c not in first]
     return rows.select([*first, *more])
+
+
+def _of_model(column: str) -> bool:
+    return column.startswith(("logp_", "len_"))
 
 
 def _llama_factory(prefs: Preferences) -> pl.LazyFrame:
