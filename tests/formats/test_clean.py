@@ -81,6 +81,7 @@ further = st.fixed_dictionaries(
         "model_rejected": st.sampled_from(["m", "", None]),
         "split": st.sampled_from(["train", "test", None]),
         "prompt_id": st.sampled_from(["x", None]),
+        "source_prompt_id": st.sampled_from(["x", "y", None]),
         "margin": st.sampled_from([1.0, None]),
         "weight": st.sampled_from([2, None]),
         "copy": st.sampled_from(["positive", "x", None]),
@@ -112,6 +113,15 @@ def test_both_roads_agree_on_any_rows(found, same_keys):
     for form in ("trl", "trl_implicit"):
         if any("prompt" in row for row in found) == (form == "trl"):
             the_same_or_no_road(found, form)
+
+
+def test_a_batch_steps_aside_where_a_name_and_the_name_it_would_get_are_both_there():
+    row = {"prompt": "p", "chosen": "c", "rejected": "r", "prompt_id": "x", "source_prompt_id": None}
+    columns = Columns(prompt="prompt", chosen="chosen", rejected="rejected")
+    assert pairs([row], columns) is None
+    assert pairs([{**row, "source_prompt_id": "z"}, row], columns) is None
+    del row["source_prompt_id"]
+    assert pairs([row], columns) is not None
 
 
 def the_same_or_no_road(found, form):

@@ -22,6 +22,9 @@ _ONE_BY_ONE = frozenset({"margin", "preference", "weight", "goal", "copy", "sour
 }
 """Columns whose cells each need a decision."""
 
+_MOVED = "source_"
+"""What stands before the name of a column that would be taken for one of ours."""
+
 _SIDE_NAMES = frozenset(
     {name for names in SCORE_NAMES for name in names[:2]} | {n for names in MODEL_NAMES for n in names}
 )
@@ -62,6 +65,8 @@ def pairs(rows: Sequence[Row], columns: Columns) -> Clean | None:
     names = tuple(rows[0])
     found = (columns.chosen, columns.rejected, columns.prompt or columns.chosen)
     if not set(names).issuperset(found) or set(map(tuple, rows)) != {names}:
+        return None
+    if any(f"{_MOVED}{name}" in names for name in names):  # one of the two may have to make room for the other
         return None
     cells: dict[str, Cells] = {name: [row[name] for row in rows] for name in names}
     chosen, rejected = cells.pop(str(columns.chosen)), cells.pop(str(columns.rejected))
