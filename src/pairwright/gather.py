@@ -47,7 +47,7 @@ def gathered(pairs: pl.LazyFrame, answers: pl.LazyFrame, columns: Sequence[str])
         twice = number.drop_nulls().is_duplicated().any()
         if answers.select(twice).collect().item():
             raise InputError(
-                "two responses have one response_id, so a pair does not say which it means; number them anew"
+                "two responses have one response_id, so a pair does not say which of them it means; number them anew"
             )
         return None
     small = pl.UInt32 if total < 2**32 else pl.Int64

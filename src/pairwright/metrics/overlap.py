@@ -46,6 +46,6 @@ def overlap_note(found: Mapping[str, Any], metric: str) -> str:
     common, share = found["common"][metric], found["share"][metric]
     others = ", ".join(f"{name} {count:,} ({share[name]:.1%})" for name, count in common.items() if name != metric)
     return (
-        f"Among the {found['pairs']:,} pairs that every compared metric can judge, each would choose {found['kept']:,}; "
-        f"of those of {metric}, others would choose {others}; by chance {found['chance']:.1%}."
+        f"Among the {found['pairs']:,} pairs that every compared metric can judge, each would choose "
+        f"{found['kept']:,}; of those of {metric}, others would choose {others}; by chance {found['chance']:.1%}."
     )

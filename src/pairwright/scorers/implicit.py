@@ -57,7 +57,8 @@ def implicit(
         reference: what it was trained from; likewise.
         beta: of the training; it cancels when the reward is mapped.
         source_range: the rewards that become the ends of the target: `percentiles` (the 1st and the 99th of all answers
-            of training pairs or, without pairs, of training prompts), `extremes` (the least and the largest of them), two numbers; None maps nothing.
+            of training pairs or, without pairs, of training prompts), `extremes` (the least and the largest of them),
+            two numbers; None maps nothing.
         target_range: the scores that they become; relabelling takes 1 to 10.
         tokenizer: of both models; the policy's own when not given.
         batch_tokens: tokens of a batch of the models, at most.
