@@ -3,12 +3,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tiny
 from pairwright.errors import InputError, PairwrightError
 from pairwright.preferences import Preferences
 from pairwright.train import resolve, train
+from pairwright.train.data import Example, Examples
 from pairwright.train.job import fit, prepare
 from pairwright.train.output import MARK, claim, look, rotate, seal
 
@@ -265,3 +267,28 @@ def test_the_last_step_is_logged_wherever_it_falls(model: Path, prefs: Preferenc
     train(prefs, output=tmp_path / "parts", **settings)
     assert (tmp_path / "whole/metrics.jsonl").read_text() == (tmp_path / "parts/metrics.jsonl").read_text()
     assert f"| loss | {rows[-1]['loss']:.4g} |" in (tmp_path / "whole/model/README.md").read_text()
+
+
+def _sums(values: np.ndarray) -> list[float]:
+    one = np.array([1], np.int32)
+    rows = [Example(one, (one, one), refs=(float(chosen), float(rejected))) for chosen, rejected in values]
+    return Examples(rows, {}, ()).reference_sums()
+
+
+@pytest.mark.parametrize("pairs", [1, 8, 10_000])
+def test_references_that_differ_by_more_than_rounding_are_told_apart(pairs: int, tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    values = chance.normal(-150, 60, (pairs, 2))
+    one, raised = values.copy(), values + 0.1
+    one[pairs // 2, 0] += 3.0
+    others = [values[:, ::-1], one, raised]
+    if pairs > 1:
+        part = values.copy()
+        part[: pairs // 2] = part[chance.permutation(pairs // 2)]
+        others += [values[::-1], part]
+    claim(tmp_path, "me", _sums(values), anew=True)
+    for same in (values, values + 1e-5, values + chance.normal(0, 1e-4, values.shape)):
+        assert look(tmp_path, "me", _sums(same)) == (False, None)
+    for other in others:
+        with pytest.raises(InputError, match="other reference log-probabilities"):
+            look(tmp_path, "me", _sums(other))

@@ -40,8 +40,8 @@ REASONS = (
 )
 """Why an example is dropped. Each counts once, under the first of this order that holds."""
 
-PARTS = 8
-"""Parts of the examples whose mean reference log-probability is recorded."""
+SUMS = 16
+"""Sums with random signs by which the reference's log-probabilities are known again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,15 +90,22 @@ class Examples(NamedTuple):
             total.update(repr((row.weight, row.goal, row.scores)).encode())
         return total.hexdigest()
 
-    def reference_means(self) -> list[float]:
-        """Means of the reference's numbers over each of `PARTS` parts of the examples, nats; empty without columns.
+    def reference_sums(self) -> list[float]:
+        """`SUMS` sums of the reference's numbers, each number with a random sign, over the root of how many there are.
 
-        Two references differ in them by much more than one reference does between machines, so they tell what a
-        digest must not: whether the numbers are the same but for their last bits.
+        In nats; empty without columns. The signs go with the place and side of an answer and are the same each time.
+        Numbers that each move by chance by `e` move such a sum by about `e`, however many there are; so it tells what
+        a digest must not: whether the numbers are the same but for their last bits. Exchanged or shuffled numbers move
+        it by about what they differ by, and one of `n` that moves by `d` moves it by `d / sqrt(n)`.
         """
-        known = [sum(row.refs) / len(row.refs) for row in self.rows if row.refs is not None]
-        parts = np.array_split(np.asarray(known), min(PARTS, len(known))) if known else []
-        return [float(part.mean()) for part in parts]
+        known = np.asarray([value for row in self.rows for value in row.refs or ()], dtype=np.float64)
+        if not len(known):
+            return []
+        signs = np.random.default_rng(0)
+        root = math.sqrt(len(known))
+        return [
+            float(known @ (2.0 * signs.integers(0, 2, len(known), dtype=np.int8) - 1.0)) / root for _ in range(SUMS)
+        ]
 
 
 def has_reference_columns(prefs: Preferences, name: str) -> bool:

@@ -23,6 +23,7 @@ from pairwright.logprobs.columns import placement_for
 from pairwright.logprobs.digest import model_digest
 from pairwright.logprobs.models import Dtype, no_bars, open_config, open_model, open_tokenizer
 from pairwright.logprobs.ranks import is_first
+from pairwright.logprobs.stored import check_tokens
 from pairwright.logprobs.tokenise import Limits
 from pairwright.preferences import Preferences
 from pairwright.runs import digest_file, digest_of, versions, write_beside, write_json
@@ -145,6 +146,7 @@ def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
             scores="score" in needs(config.bound_loss()),
         )
         goal = _goal(prefs, tokenizer)
+    check_tokens([ids for row in examples.rows for ids in (row.prompt, *row.answers)], config.model)
     if config.reference_model is not None:
         from pairwright.train.reference import check_vocabulary
 
@@ -189,7 +191,7 @@ def fit(
     if Path(config.model).is_dir() and Path(config.model).resolve() == output.resolve():
         raise InputError(f"{output} is the directory of the model to start from; choose another output")
     args = _arguments(config, output / "checkpoints")
-    known = examples.reference_means()
+    known = examples.reference_sums()
     found = by_first(lambda: look(output, prepared.mark, known))
     done = TrainedModel(output, output / "model", metrics, config, len(examples.rows), examples.dropped)
     if found.finished:
@@ -386,7 +388,7 @@ def _record(prefs: Preferences, prepared: Prepared, done: TrainedModel, *, steps
         "notes": list(prepared.examples.notes),
         "steps": steps,
         "data": prepared.examples.digest(),
-        "reference_means": prepared.examples.reference_means(),
+        "reference_sums": prepared.examples.reference_sums(),
         "processes": launched(),
         "lineage": hashlib.sha256(json.dumps(lineage, sort_keys=True).encode()).hexdigest(),
         "run": prepared.mark,
