@@ -163,6 +163,14 @@ def test_a_reference_with_other_tokens_or_fewer_positions_is_refused(
         train(prefs, model=model, reference_model=tmp_path / "wide", output=tmp_path / "run", **FAST)
 
 
+def test_a_tokenizer_of_more_tokens_than_the_model_has_is_refused_before_training(
+    model: Path, prefs: Preferences, tmp_path: Path
+) -> None:
+    tiny.network("llama", 90).save_pretrained(tmp_path / "few")
+    with pytest.raises(InputError, match=r"few has 90 tokens, .*another model's tokenizer"):
+        prepare(prefs, resolve(model=tmp_path / "few", tokenizer=model))
+
+
 PLAIN: dict[str, Any] = {"max_steps": 4, "learning_rate": 1e-3, "per_device_train_batch_size": 4, "logging_steps": 1}
 
 

@@ -162,7 +162,7 @@ def _share(
     values = np.full(len(texts), math.nan) if shelf is None else shelf.known(work.keys)
     unknown = np.isnan(values)
     if unknown.any():
-        _check_tokens(work, model)
+        check_tokens([*(work.prompts[i] for i in set(work.owner)), *work.answers], model)
     computed = np.zeros(len(texts), np.bool_)
     todo = [left for group in mine if (left := [i for i in group if unknown[i]])]
     if todo:
@@ -194,12 +194,19 @@ def _check_lengths(prompts: "Sequence[Ids]", answers: "Sequence[Ids]", owner: Se
             raise InputError(f"{label}: answer {i} has no log-probability, for {what} has no tokens; leave it out")
 
 
-def _check_tokens(work: Work, model: str | Path) -> None:
-    """Refuse tokens for which the model has no embedding, before it is opened."""
+def check_tokens(texts: "Sequence[Ids]", model: str | Path) -> None:
+    """Refuse tokens for which a model has no embedding, before it is opened.
+
+    Args:
+        texts: token ids, at least one each.
+        model: as in `stored_logps`.
+
+    Raises:
+        InputError: a token's number is as large as the model's vocabulary, or larger.
+    """
     rows = getattr(open_config(model).get_text_config(), "vocab_size", None)
     if not isinstance(rows, int):
         return
-    texts = [*(work.prompts[i] for i in set(work.owner)), *work.answers]
     largest = max(int(np.concatenate(texts[at : at + _TEXTS]).max()) for at in range(0, len(texts), _TEXTS))
     if largest >= rows:
         raise InputError(
