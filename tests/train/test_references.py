@@ -1,6 +1,7 @@
 """References over several trainings: computed once, and known again."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,53 @@ def test_last_bits_of_reference_columns_make_no_other_run(model: Path, prefs: Pr
     assert (tmp_path / "model/model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="other data or settings"):
         train(moved(data, 0.1), output=tmp_path, **settings)
+
+
+def test_auto_takes_columns_only_of_the_model_to_start_from(
+    model: Path, other: Path, prefs: Preferences, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = logprobs(prefs, model=other, name="ref")
+    run = train(theirs, model=model, output=tmp_path / "theirs", **FAST)
+    assert json.loads((tmp_path / "theirs/training.json").read_text())["reference"] == "store"
+    assert json.loads(run.metrics.read_text().splitlines()[0])["loss"] == pytest.approx(0.6931472, abs=2e-6)
+    assert f"reference: {model}, computed beforehand (not the columns logp_ref of {other};" in capsys.readouterr().err
+    moved_model = shutil.copytree(model, tmp_path / "copy")
+    ours = logprobs(theirs, model=moved_model, name="ref")
+    prepared = prepare(ours, resolve(model=model, **FAST))
+    assert (prepared.reference, prepared.origin) == ("columns", f"columns logp_ref of {moved_model}")
+    shutil.rmtree(moved_model)
+    assert prepare(ours, resolve(model=model, **FAST)).reference == "store"
+    assert prepare(theirs, resolve(model=model, reference="columns", **FAST)).reference == "columns"
+    flat = Preferences.of(theirs.prompts, theirs.responses, theirs.pairs)
+    prepared = prepare(flat, resolve(model=model, **FAST))
+    assert (prepared.reference, prepared.origin) == ("columns", "columns logp_ref, which came with the data")
+
+
+def test_a_run_is_known_by_what_decides_its_weights(
+    model: Path, prefs: Preferences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = tmp_path / "tokens"
+    tiny.tokenizer().save_pretrained(tokens)
+
+    def mark(**settings: Any) -> str:
+        return prepare(prefs, resolve(model=model, tokenizer=tokens, **FAST | settings)).mark
+
+    first = mark()
+    (tokens / "README.md").write_text("hello")
+    assert {mark(keep_checkpoints=True), mark(dataloader_num_workers=1), mark(report_to="none"), mark()} == {first}
+    others = [mark(seed=1), mark(weight_decay=0.1), mark(max_steps=3)]
+    with (tokens / "tokenizer_config.json").open("a") as file:
+        file.write(" ")
+    others.append(mark())
+    for name, value in (("ACCELERATE_USE_DEEPSPEED", "true"), ("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")):
+        monkeypatch.setenv(name, value)
+        others.append(mark())
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "false")
+    monkeypatch.delenv("ACCELERATE_DEEPSPEED_ZERO_STAGE")
+    assert mark() == others[3]
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    others.append(mark())
+    assert len({first, *others}) == 1 + len(others)
 
 
 def test_half_a_run_does_not_go_on_with_another_reference(model: Path, prefs: Preferences, tmp_path: Path) -> None:

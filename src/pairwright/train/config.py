@@ -94,7 +94,8 @@ class TrainConfig(BaseModel):
     """What the policy is compared with. `columns`: log-probabilities already in the data; `store`: computed before the
     training begins, each once for all trainings; `frozen`: computed at each step by the model as it was (with LoRA: the
     adapter switched off; with an adapter that is trained on: the adapter as it was); `none`; `auto`: none where the
-    loss needs none, else columns where they are there, else the store."""
+    loss needs none, else columns where they are there and of the model to start from (or of nobody knows which), else
+    the store."""
     reference_model: str | None = None
     """A reference that is another model than the one to start from; an adapter's directory, too."""
     reference_name: str = "ref"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pairwright.errors import InputError, need
 from pairwright.goals import GoalFormat
 from pairwright.logprobs.columns import placement_for
-from pairwright.logprobs.digest import model_digest
+from pairwright.logprobs.digest import model_digest, same_model
 from pairwright.logprobs.models import Dtype, no_bars, open_config, open_model, open_tokenizer
 from pairwright.logprobs.ranks import is_first
 from pairwright.logprobs.stored import check_tokens
@@ -39,6 +39,42 @@ if TYPE_CHECKING:
 
     from pairwright.train.reference import Reference
     from pairwright.train.trainer import PairTrainer
+
+_HOUSEKEEPING = frozenset(
+    {
+        "dataloader_num_workers",
+        "dataloader_persistent_workers",
+        "dataloader_pin_memory",
+        "dataloader_prefetch_factor",
+        "disable_tqdm",
+        "hub_model_id",
+        "hub_token",
+        "log_level",
+        "log_level_replica",
+        "log_on_each_node",
+        "logging_dir",
+        "project",
+        "push_to_hub",
+        "report_to",
+        "run_name",
+        "save_total_limit",
+        "trackio_space_id",
+    }
+)
+"""Settings of the trainer that decide neither weights nor metrics; `logging_steps` decides what `metrics.jsonl` has."""
+_SPREAD = ("ACCELERATE_USE_FSDP", "FSDP_VERSION", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_DEEPSPEED_ZERO_STAGE")
+"""What a launcher says of how a model is spread over processes; one way's checkpoint is none of another's."""
+_TOKENIZER = (
+    "tokenizer*",
+    "*.model",
+    "*.tiktoken",
+    "vocab*",
+    "merges*",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template*",
+)
+"""Files of a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +118,7 @@ class Prepared:
         reference: `none`, `columns`, `store`, `frozen`, `adapter_off` or `adapter_before`.
         goal: how goals are said, with the placement decided; None where there are none.
         mark: digest of everything that decides the weights.
+        origin: where the reference's numbers come from, in words; empty where there are none.
     """
 
     config: TrainConfig
@@ -91,6 +128,7 @@ class Prepared:
     reference: str
     goal: GoalFormat | None
     mark: str
+    origin: str = ""
 
 
 def train(
@@ -131,7 +169,7 @@ def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
 
     tokenizer = open_tokenizer(config.tokenizer or config.model)
     limits = Limits.of(open_config(config.model), config.max_length, config.max_prompt_length)
-    reference = _reference_kind(prefs, config)
+    reference, origin = _reference_kind(prefs, config)
     if config.examples == "responses":
         examples = answer_examples(prefs, tokenizer, split=config.split, limits=limits, truncate=config.truncate)
         goal = None
@@ -151,7 +189,7 @@ def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
         from pairwright.train.reference import check_vocabulary
 
         check_vocabulary(open_config(config.model), open_config(config.reference_model), longest=limits.max_length)
-    return Prepared(config, examples, tokenizer, limits, reference, goal, _mark(config, examples, reference))
+    return Prepared(config, examples, tokenizer, limits, reference, goal, _mark(config, examples, reference), origin)
 
 
 def _mark(config: TrainConfig, examples: Examples, reference: str) -> str:
@@ -160,18 +198,20 @@ def _mark(config: TrainConfig, examples: Examples, reference: str) -> str:
     The reference's numbers are no part of it: where they come from is, and their last bits differ between machines.
     """
     facts = config.model_dump(mode="json") | {"data": examples.digest(), "reference": reference}
+    del facts["keep_checkpoints"]
+    facts["trainer"] = {name: value for name, value in facts["trainer"].items() if name not in _HOUSEKEEPING}
     facts |= {"processes": launched(), "precision": os.environ.get("ACCELERATE_MIXED_PRECISION", "no")}
-    for name, digest in (("model", model_digest), ("reference_model", model_digest), ("tokenizer", _contents)):
+    facts["spread"] = {name: os.environ[name] for name in _SPREAD if os.environ.get(name, "false") != "false"}
+    for name, digest in (("model", model_digest), ("reference_model", model_digest), ("tokenizer", _tokenizer_digest)):
         place = facts[name]
         facts[name] = digest(Path(place)) if place and Path(place).is_dir() else place
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _contents(folder: Path) -> str:
-    """Digest of the files of a tokenizer's directory."""
-    return digest_of(
-        {path.name: digest_file(path) for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")}
-    )
+def _tokenizer_digest(folder: Path) -> str:
+    """Digest of the files in a directory that are a tokenizer's; a model's weights and a README may lie beside them."""
+    files = {path.name: path for pattern in _TOKENIZER for path in folder.glob(pattern) if path.is_file()}
+    return digest_of({name: digest_file(path) for name, path in files.items()})
 
 
 def fit(
@@ -222,7 +262,8 @@ def _summary(prepared: Prepared) -> str:
     examples, config = prepared.examples, prepared.config
     lost = "".join(f"; {count:,} dropped: {reason}" for reason, count in examples.dropped.items())
     notes = "".join(f"; {note}" for note in examples.notes)
-    return f"train: {len(examples.rows):,} {config.examples} of split {config.split!r}{lost}{notes}"
+    origin = f"; reference: {prepared.origin}" if prepared.origin else ""
+    return f"train: {len(examples.rows):,} {config.examples} of split {config.split!r}{lost}{notes}{origin}"
 
 
 def make_trainer(
@@ -306,22 +347,51 @@ def _arguments(config: TrainConfig, checkpoints: Path) -> "TrainingArguments":
     return args  # type: ignore[no-any-return]
 
 
-def _reference_kind(prefs: Preferences, config: TrainConfig) -> str:
-    """Which of the references a run has; `auto` is decided here (docs/decisions/0012)."""
+def _reference_kind(prefs: Preferences, config: TrainConfig) -> tuple[str, str]:
+    """Which of the references a run has, and where its numbers come from; `auto` is decided here (decision 0012)."""
     from pairwright.losses import needs
 
-    wanted = config.reference
+    wanted, start = config.reference, config.reference_model or config.model
+    there = has_reference_columns(prefs, config.reference_name)
+    columns = f"columns logp_{config.reference_name}"
+    maker = _maker(prefs, config.reference_name)
+    made = f"{columns} of {maker}" if maker else f"{columns}, which came with the data"
+    if wanted == "columns":
+        return wanted, made
     if wanted == "auto":
         if "ref" not in needs(config.bound_loss()):
-            return "none"
-        there = config.reference_model is None and has_reference_columns(prefs, config.reference_name)
-        wanted = "columns" if there else "store"
-    if wanted == "frozen" and config.reference_model is None:
+            return "none", ""
+        passed = ""
+        if there and config.reference_model is None:
+            if maker is None or _is_model(maker, config.model):
+                return "columns", made
+            passed = f" (not the {made}; reference='columns' takes them)"
+        return "store", f"{start}, computed beforehand{passed}"
+    if wanted == "store":
+        return wanted, f"{start}, computed beforehand"
+    if wanted == "none":
+        return wanted, ""
+    if config.reference_model is None:
         if config.lora is not None:
-            return "adapter_off"
+            return "adapter_off", f"{start}, at each step"
         if has_adapter(config):
-            return "adapter_before"
-    return wanted
+            return "adapter_before", f"{start}, at each step"
+    return wanted, f"{start}, at each step"
+
+
+def _maker(prefs: Preferences, name: str) -> str | None:
+    """The model whose log-probabilities `logprobs` wrote as `logp_<name>`; None where the lineage does not say."""
+    steps = (step for step in reversed(prefs.lineage) if step.name == "logprobs" and step.settings.get("name") == name)
+    step = next(steps, None)
+    return None if step is None or step.settings.get("model") is None else str(step.settings["model"])
+
+
+def _is_model(maker: str, model: str) -> bool:
+    """Whether columns are of the model to start from; of a model that is no longer there nobody can tell."""
+    try:
+        return same_model(maker, model)
+    except InputError:
+        return False
 
 
 def _reference(prepared: Prepared) -> "Reference":
