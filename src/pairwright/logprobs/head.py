@@ -186,9 +186,7 @@ class _Plain(torch.autograd.Function):
     """A head without bias, adapter, scale or cap: `log_softmax(hidden @ weight.T)[target]`, in chunks."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, trains: bool
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, trains: bool) -> Tensor:
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         keeps = trains and any(ctx.needs_input_grad) and len(hidden) * len(weight) <= KEEP
