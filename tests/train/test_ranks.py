@@ -17,7 +17,7 @@ import tiny
 from pairwright.errors import InputError
 from pairwright.logprobs.models import open_model, quiet_peft
 from pairwright.train.profiles import PROFILES
-from pairwright.train.ranks import by_first, launched, together
+from pairwright.train.ranks import by_first, launched, part, together
 
 WORKER = Path(__file__).with_name("worker.py")
 EVERY: dict[str, Any] = {"learning_rate": 0.005, "logging_steps": 1, "save_strategy": "no", "num_train_epochs": 2.0}
@@ -228,6 +228,7 @@ def test_a_process_that_runs_alone_is_the_first(monkeypatch: pytest.MonkeyPatch)
     assert launched() == 1
     assert not together()
     assert by_first(lambda: 5) == 5
+    part()
 
     def fails() -> None:
         raise InputError("no")

@@ -37,6 +37,7 @@ def scratch(verb: str, arguments: Sequence[str]) -> int:
 def train(verb: str, arguments: Sequence[str]) -> int:
     """`pairwright train IN --model MODEL -o DIR --loss dpo --set beta=0.1`."""
     from pairwright.logprobs.ranks import is_first
+    from pairwright.train.ranks import part
 
     function, schema = settings_schema(STEPS["train"])
     target = out("The training's directory: model/, metrics.jsonl, checkpoints/. A stopped training continues there.")
@@ -47,6 +48,7 @@ def train(verb: str, arguments: Sequence[str]) -> int:
     function(read_in(given, output=given["output"] if speaks else None), output=given["output"], **settings)
     if speaks:  # of the processes of `accelerate launch`, one
         _made(given["output"] / "model", given["json"])
+    part()
     return 0
 
 

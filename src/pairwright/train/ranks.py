@@ -41,5 +41,15 @@ def by_first(work: Callable[[], Result]) -> Result:
     return said[0]  # type: ignore[return-value]
 
 
+def part() -> None:
+    """Wait for the others and leave them, in a process that has nothing more to do than to end.
+
+    Without it a process may end while a thread of its connections still runs, which aborts it now and then.
+    """
+    if together():
+        _distributed().barrier()
+        _distributed().destroy_process_group()
+
+
 def _distributed() -> Any:
     return need("torch", extra="train").distributed
