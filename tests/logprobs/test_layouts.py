@@ -538,7 +538,7 @@ def test_processes_that_share_a_model_try_everything_at_their_first_batch(monkey
     tried = []
     monkeypatch.setattr(core, "_tried", lambda model, inner, window: tried.append(window) or "packed")
     model = made("mistral")
-    monkeypatch.setattr(core, "_among_others", lambda: True)
+    monkeypatch.setattr(core, "together", lambda: True)
     short = Batch.of([[3]], [[4]], [0])
     layout_of(model, short)
     assert tried == [None, 5]

@@ -24,21 +24,6 @@ FAST: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.model(tmp_path_factory.mktemp("tiny") / "llama")
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.model(tmp_path_factory.mktemp("tiny") / "other", seed=1)
-
-
-@pytest.fixture(scope="module")
-def prefs() -> Preferences:
-    return tiny.preferences(8)
-
-
 class Counter:
     """Counts what is computed for the store: answers, and models opened."""
 

@@ -25,6 +25,7 @@ from pairwright.logprobs.attention import has_forest_attention
 from pairwright.logprobs.batch import Batch, Ids
 from pairwright.logprobs.head import Head, Spread, head_replaced, spread, token_logps
 from pairwright.logprobs.layout import LAYOUTS, Layout, Rows
+from pairwright.logprobs.ranks import together
 
 __all__ = ["AnswerLogps", "Batch", "Ids", "TokenLogps", "answer_logps", "layout_of", "pair_logps", "token_values"]
 
@@ -124,7 +125,7 @@ def layout_of(model: torch.nn.Module, batch: Batch | None = None) -> Layout:
     known = _LAYOUTS.setdefault(inner, {})
     # A forward pass of a model that several processes share is a meeting: all of them try all at their first batch,
     # and not each when its own batch asks for it.
-    for far in (False, True) if window is not None and _among_others() else (beyond,):
+    for far in (False, True) if window is not None and together() else (beyond,):
         if (_attention_of(inner), far) not in known:
             known[_attention_of(inner), far] = _tried(model, inner, window if far else None)
     return known[_attention_of(inner), beyond]
@@ -164,11 +165,6 @@ def unwrapped(model: Any) -> Any:
 
 def _attention_of(inner: Any) -> str | None:
     return getattr(getattr(inner, "config", None), "_attn_implementation", None)
-
-
-def _among_others() -> bool:
-    dist = torch.distributed
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _shortest_window(inner: Any) -> int | None:
@@ -231,7 +227,7 @@ def _disagreement(model: torch.nn.Module, inner: Any, layout: Layout, window: in
 
 
 def _sample(inner: Any, window: int | None, *, company: int = 0) -> Batch:
-    """Two prompts with two answers each, one of them a single token; with a window, a third tree longer than it.
+    """Two prompts with two answers each, one of them a single token; with a window, the second is longer than it.
 
     Args:
         inner: the model.

@@ -49,6 +49,12 @@ class Ranks(NamedTuple):
         return np.asarray(tensor.numpy())
 
 
+def together() -> bool:
+    """Whether this process is joined with others."""
+    distributed: Any = need("torch", extra="train").distributed
+    return bool(distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
+
+
 @contextmanager
 def ranks() -> Iterator[Ranks]:
     """The processes of this job. All of them must come here, and do the same with what they get."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pairwright.errors import need
+from pairwright.logprobs.ranks import together
 
 Result = TypeVar("Result")
 
@@ -17,12 +18,6 @@ def launched() -> int:
     """Processes that the launcher started, whether they are joined yet or not; 1 without a launcher."""
     said = os.environ.get("WORLD_SIZE", "1")
     return max(int(said), 1) if said.isdecimal() else 1
-
-
-def together() -> bool:
-    """Whether this process is joined with others."""
-    distributed = _distributed()
-    return bool(distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
 
 
 def by_first(work: Callable[[], Result]) -> Result:
