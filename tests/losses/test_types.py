@@ -16,7 +16,7 @@ def test_derived_numbers_of_a_side() -> None:
 
 def test_a_missing_reference_is_one_sentence_with_the_remedy() -> None:
     bare = Side(tensor([-1.0]), tensor([2]))
-    with pytest.raises(InputError, match=r"needs 'ref' on both sides; give a reference model or columns"):
+    with pytest.raises(InputError, match=r"needs 'ref'; give a reference model or columns"):
         dpo(PairLogps(bare, bare))
 
 
@@ -55,5 +55,5 @@ def test_a_bound_loss_still_says_what_it_needs() -> None:
 
 
 def test_a_loss_cannot_need_an_unknown_field() -> None:
-    with pytest.raises(InputError, match="cannot need 'reward'; it may need length, ref, score"):
+    with pytest.raises(InputError, match="cannot need 'reward'; it may need anchor, length, ref"):
         uses("reward")

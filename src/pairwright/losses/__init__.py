@@ -9,15 +9,32 @@ from pairwright.losses.likelihood import sft
 from pairwright.losses.logistic import dpo, simpo
 from pairwright.losses.squared import ipo_mean, ipo_sum
 from pairwright.losses.table import LOSSES
-from pairwright.losses.types import GroupLogps, PairLogps, PairLoss, PointLogps, Side, needs, uses
+from pairwright.losses.types import (
+    Asks,
+    GroupLogps,
+    GroupLoss,
+    PairLogps,
+    PairLoss,
+    PointLogps,
+    PointLoss,
+    Side,
+    asks,
+    needs,
+    takes,
+    uses,
+)
 
 __all__ = [
     "LOSSES",
+    "Asks",
     "GroupLogps",
+    "GroupLoss",
     "PairLogps",
     "PairLoss",
     "PointLogps",
+    "PointLoss",
     "Side",
+    "asks",
     "check_loss",
     "dpo",
     "ipo_mean",
@@ -25,5 +42,6 @@ __all__ = [
     "needs",
     "sft",
     "simpo",
+    "takes",
     "uses",
 ]

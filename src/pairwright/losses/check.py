@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pairwright.errors import InputError
-from pairwright.losses.types import NEEDS, PairLogps, PairLoss, Side, needs
+from pairwright.losses.types import PairLogps, PairLoss, Side, needs
 
 Loss = Callable[..., PairLoss]
 
@@ -63,15 +63,12 @@ def _pair(fields: frozenset[str], *, dtype: torch.dtype = torch.float64, seed: i
 
 
 def _only(side: Side, fields: frozenset[str]) -> Side:
-    return Side(side.logp, **{name: getattr(side, name) for name in fields})
+    names = fields & {"ref", "length", "score"}
+    return Side(side.logp, **{name: getattr(side, name) for name in names})
 
 
 def _take(pair: PairLogps, rows: Tensor) -> PairLogps:
-    def take(side: Side) -> Side:
-        there = {name: getattr(side, name) for name in NEEDS if getattr(side, name) is not None}
-        return Side(side.logp[rows], **{name: value[rows] for name, value in there.items()})
-
-    return PairLogps(take(pair.chosen), take(pair.rejected))
+    return PairLogps(*(side.mapped(lambda value: value[rows]) for side in (pair.chosen, pair.rejected)))
 
 
 def _with_logps(pair: PairLogps, chosen: Tensor, rejected: Tensor) -> PairLogps:
