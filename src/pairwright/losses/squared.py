@@ -17,7 +17,11 @@ def ipo_sum(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
 
         loss = (u_chosen - u_rejected - 1 / (2 * beta)) ** 2
 
-    At policy = reference it is `1 / (2 * beta)**2`: 25 at beta 0.1. It rises again beyond the target.
+    Limits: at policy = reference it is `1 / (2 * beta)**2`: 25 at beta 0.1. It is 0 at its target and rises again
+    beyond it, with a gradient that grows with the distance on both sides.
+
+    Relations: `ipo_mean` averages over tokens first, as TRL, LLaMA-Factory and HALOs do under the name `ipo`; OpenRLHF,
+    NeMo-Aligner and DPO's authors sum, as here. `sppo_hard` gives each side a target of its own.
 
     Args:
         pair: log-probabilities of policy and reference, [B].
@@ -45,8 +49,10 @@ def ipo_mean(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
 
         loss = (v_chosen - v_rejected - 1 / (2 * beta)) ** 2
 
-    At policy = reference it is `1 / (2 * beta)**2`: 25 at beta 0.1. The target is in nats **a token**: 5 at 0.1, which
-    no model reaches, so the loss is then nearly linear; larger betas than DPO's are usual.
+    Limits: at policy = reference it is `1 / (2 * beta)**2`: 25 at beta 0.1. The target is in nats **a token**: 5 at
+    0.1, which no model reaches, so the loss is then nearly linear; larger betas than DPO's are usual.
+
+    Relations: `ipo_sum` where every answer has one token. It is what TRL, LLaMA-Factory and HALOs call `ipo`.
 
     Args:
         pair: log-probabilities of policy and reference and token counts, [B].
@@ -64,4 +70,36 @@ def ipo_mean(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
     positive(beta=beta)
     chosen, rejected = pair.chosen.mean_log_ratio, pair.rejected.mean_log_ratio
     loss = (chosen - rejected - 1 / (2 * beta)) ** 2
+    return PairLoss(loss, beta * chosen, beta * rejected)
+
+
+@uses("ref")
+def sppo_hard(pair: PairLogps, *, beta: float = 1e-3) -> PairLoss:
+    """Self-play preference optimisation with hard labels: a target above 0 for one side and below 0 for the other.
+
+    With `u = logp - ref` of each side:
+
+        loss = (u_chosen - 1 / (2 * beta)) ** 2 + (u_rejected + 1 / (2 * beta)) ** 2
+
+    Limits: at policy = reference it is `1 / (2 * beta**2)`: 500000 at beta 0.001. It rests where the sides are at
+    +500 and -500 nats then, which no answer reaches, so that the gradient is nearly constant.
+
+    Relations: `sppo` with win probabilities 1 and 0. Unlike `ipo_sum` it pulls each side to a target of its own, so
+    that both cannot fall together. The authors' code halves it; TRL's `sppo_hard` does not, nor do we.
+
+    Args:
+        pair: log-probabilities of policy and reference, [B].
+        beta: 1 / eta of the paper; the targets are `1 / (2 * beta)` nats away from 0. The paper has 0.001.
+
+    Returns:
+        loss [B], in nats squared; implicit rewards `beta * u` of both sides, [B].
+
+    Raises:
+        InputError: beta is not above 0, or the record has no reference.
+
+    Source: Wu et al. 2024, arXiv:2405.00675, eq. 4.7 with the win probabilities at 1 and 0.
+    """
+    positive(beta=beta)
+    chosen, rejected, target = pair.chosen.log_ratio, pair.rejected.log_ratio, 1 / (2 * beta)
+    loss = (chosen - target) ** 2 + (rejected + target) ** 2
     return PairLoss(loss, beta * chosen, beta * rejected)
