@@ -13,7 +13,7 @@ from pairwright.goals import GoalFormat
 from pairwright.logprobs import Limits, logprobs
 from pairwright.preferences import Preferences, Step
 from pairwright.train import train
-from pairwright.train.data import answer_examples, has_reference_columns, pair_examples
+from pairwright.train.data import point_examples, has_reference_columns, pair_examples
 
 WIDE = Limits(200, 100)
 FORM = GoalFormat(template="Score of {scale}: {scores}", placement="auto")
@@ -51,7 +51,7 @@ def test_scores_that_a_loss_needs_are_needed(reader: Any) -> None:
     )
     data = prefs.then(Step(name="forget"), responses=answers)
     assert len(pair_examples(data, reader, split="train", limits=WIDE).rows) == 2
-    found = pair_examples(data, reader, split="train", limits=WIDE, scores=True)
+    found = pair_examples(data, reader, split="train", limits=WIDE, score="score")
     assert found.dropped == {"unscored": 1}
     assert found.rows[0].scores == (8.0, 3.0)
 
@@ -138,11 +138,11 @@ def test_columns_made_for_other_tokens_are_refused(tmp_path: Path) -> None:
 
 def test_answers_by_themselves_keep_to_the_split_of_their_prompt(reader: Any) -> None:
     prefs = tiny.preferences([("ask", "yes", "no"), ("ask b", "", "no")])
-    found = answer_examples(prefs, reader, split="train", limits=WIDE)
+    found = point_examples(prefs, reader, split="train", limits=WIDE)
     assert len(found.rows) == 3
     assert found.dropped == {"empty_response": 1}
     split = prefs.prompts.with_columns(split=pl.Series(["test", "train"]))
-    part = answer_examples(prefs.then(Step(name="split"), prompts=split), reader, split="train", limits=WIDE)
+    part = point_examples(prefs.then(Step(name="split"), prompts=split), reader, split="train", limits=WIDE)
     assert len(part.rows) == 1
 
 
@@ -210,10 +210,10 @@ def test_absent_texts_are_counted(with_goals: bool, reader: Any) -> None:
 
 def test_answers_by_themselves_without_a_text_or_a_prompt_are_counted(reader: Any) -> None:
     prefs = tiny.preferences(3)
-    found = answer_examples(answered(prefs, None), reader, split="train", limits=WIDE)
+    found = point_examples(answered(prefs, None), reader, split="train", limits=WIDE)
     assert (len(found.rows), found.dropped) == (5, {"missing_answer": 1})
     few = Preferences.of(prefs.prompts.collect().tail(2), prefs.responses)
-    found = answer_examples(few, reader, split="train", limits=WIDE)
+    found = point_examples(few, reader, split="train", limits=WIDE)
     assert (len(found.rows), found.dropped) == (4, {"missing_prompt": 2})
 
 
@@ -221,7 +221,7 @@ def test_an_answer_of_several_turns_is_dropped_and_counted(reader: Any) -> None:
     data = answered(tiny.preferences(3), [assistant("a"), user("words of the user"), assistant("b")])
     found = pair_examples(data, reader, split="train", limits=WIDE)
     assert (len(found.rows), found.dropped) == (2, {"several_turns": 1})
-    alone = answer_examples(data, reader, split="train", limits=WIDE)
+    alone = point_examples(data, reader, split="train", limits=WIDE)
     assert (len(alone.rows), alone.dropped) == (5, {"several_turns": 1})
 
 

@@ -29,7 +29,7 @@ from pairwright.preferences import Preferences
 from pairwright.runs import digest_file, digest_of, versions, write_beside, write_json
 from pairwright.train.cards import model_card
 from pairwright.train.config import TrainConfig, in_one_sentence, resolve
-from pairwright.train.data import Examples, answer_examples, has_reference_columns, pair_examples
+from pairwright.train.data import Examples, has_reference_columns, pair_examples, point_examples
 from pairwright.train.output import claim, look, remove_checkpoints
 from pairwright.train.policy import has_adapter, open_policy, whole_policy, write_adapter
 from pairwright.train.ranks import by_first, launched
@@ -171,7 +171,7 @@ def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
     limits = Limits.of(open_config(config.model), config.max_length, config.max_prompt_length)
     reference, origin = _reference_kind(prefs, config)
     if config.examples == "responses":
-        examples = answer_examples(prefs, tokenizer, split=config.split, limits=limits, truncate=config.truncate)
+        examples = point_examples(prefs, tokenizer, split=config.split, limits=limits, truncate=config.truncate)
         goal = None
     else:
         examples = pair_examples(
@@ -181,7 +181,7 @@ def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
             limits=limits,
             truncate=config.truncate,
             reference=config.reference_name if reference == "columns" else None,
-            scores="score" in needs(config.bound_loss()),
+            score="score" if "score" in needs(config.bound_loss()) else None,
         )
         goal = _goal(prefs, tokenizer)
     check_tokens([ids for row in examples.rows for ids in (row.prompt, *row.answers)], config.model)
