@@ -58,8 +58,8 @@ def dpo_mean(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
 
         loss = -log_sigmoid(beta * (v_chosen - v_rejected))
 
-    Limits: at policy = reference it is ln 2. It falls to 0 and rises as `dpo` does, but in nats **a token**: at the same
-    beta the margin stays near 0, where the gradient is about `-beta / (2 * length)`. Larger betas are usual.
+    Limits: at policy = reference it is ln 2. It falls to 0 and rises as `dpo` does, but in nats **a token**: at the
+    same beta the margin stays near 0, where the gradient is about `-beta / (2 * length)`. Larger betas are usual.
 
     Relations: `dpo` at beta / length where both sides have one length; `ipo_mean` with the square for the logistic. It
     keeps the reference, so it is not `simpo`. It is TRL's `sigmoid_norm` and open-instruct's `dpo_norm` (beta 5).
