@@ -52,7 +52,44 @@ def test_grouped_settings_say_the_same() -> None:
         ({"reference": "none"}, "needs a reference"),
         ({"loss": "simpo", "reference": "frozen"}, "uses no reference"),
         ({"loss": "simpo", "reference_model": "x"}, "no model is used as reference"),
-        ({"examples": "responses"}, "'sft' alone"),
+        ({"examples": "responses"}, "loss 'dpo' takes no responses; set examples to 'pairs'"),
+        (
+            {"loss": "simpo", "label_smoothing": 0.1},
+            "loss 'simpo' has no setting 'label_smoothing', which .*dpo.* have",
+        ),
+        ({"loss": "ld_dpo", "reference": "store"}, "each token.*set reference to 'frozen'"),
+        ({"loss": "ld_dpo", "reference": "columns"}, "each token.*set reference to 'frozen'"),
+        ({"reference_every": 4}, "the reference stays as it is; set reference_mix too"),
+        ({"reference_mix": 0.5, "reference": "store"}, "set reference to 'frozen', or leave reference_mix out"),
+        ({"reference_mix": 0.5, "reference": "columns"}, "set reference to 'frozen', or leave reference_mix out"),
+        ({"reference_mix": 0.5, "lora": True}, "leave lora or reference_mix out"),
+        ({"reference_mix": 0.5, "reference_model": "x"}, "leave reference_model out"),
+        ({"reference_mix": 0.5, "loss": "simpo"}, "'simpo' uses no reference; leave reference_mix out"),
+        ({"reference_mix": 0}, "reference_mix: Input should be greater than 0"),
+        ({"reference_mix": 1.5}, "reference_mix: Input should be less than or equal to 1"),
+        ({"reference_mix": 0.5, "reference_every": 0}, "reference_every: Input should be greater than 0"),
+        ({"threshold": 5}, "'dpo' is trained on pairs here; leave threshold out"),
+        ({"loss": "sft", "examples": "responses", "threshold": 5}, "'sft' asks of no answer.*leave threshold out"),
+        ({"score": "score_helpfulness"}, "'dpo' looks at no score; leave score out"),
+        ({"anchor_goal": 10}, "'dpo' has no use for anchor_goal .goal_sft has.; leave it out"),
+        ({"divergence": "js"}, "no divergence 'js'.*js_divergence"),
+        ({"divergence": {"name": "js_divergence", "alpha": 0.5}}, "'js_divergence' has no setting 'alpha'"),
+        ({"divergence": {"alpha": 0.5}}, "divergence needs a name"),
+        ({"loss": "simpo", "divergence": "js_divergence"}, "simpo"),
+        ({"weighting": "wqo"}, "no weighting 'wqo'; did you mean 'wpo'"),
+        ({"loss": []}, "give a name, or a list of terms"),
+        ({"loss": 5}, "give a name, or a list of terms"),
+        ({"loss": ["dpo", 5]}, "give a name, or a list of terms"),
+        ({"loss": [{"weight": 1.0}]}, "a term of the loss has no name"),
+        ({"loss": ["dpoo"]}, "did you mean 'dpo'"),
+        ({"loss": [{"name": "dpo", "betta": 1.0}]}, "loss 'dpo' has no setting 'betta'; did you mean 'beta'"),
+        ({"loss": [{"name": "dpo", "weight": "much"}]}, "loss 'dpo': weight: .*valid number"),
+        ({"loss": [{"name": "dpo", "weight": "inf"}]}, "loss 'dpo': weight: .*finite number"),
+        ({"loss": ["dpo", "sft"], "beta": 0.1}, "'beta' stands beside a list.*{name: dpo, beta: ...}"),
+        ({"loss": ["sft", "dpo"], "loss_settings": {"beta": 1}}, "'beta' stands beside a list.*{name: dpo, beta: ...}"),
+        ({"loss": ["dpo", "sft"], "divergence": "js_divergence"}, "'divergence' stands beside a list"),
+        ({"loss": ["dpo", "sft"], "gamma": 0.1}, "loss 'dpo . sft' has no setting 'gamma', which .*simpo"),
+        ({"loss": ["dpo", "sft"], "examples": "responses"}, "'dpo . sft' takes no responses"),
         ({"lora": {"rank": 3}}, "rank"),
         ({"max_length": 0}, "max_length"),
     ],
@@ -60,6 +97,55 @@ def test_grouped_settings_say_the_same() -> None:
 def test_what_is_wrong_is_said_with_the_nearest_right_name(settings: dict[str, object], says: str) -> None:
     with pytest.raises(InputError, match=says):
         resolve(**{"model": "m"} | settings)  # type: ignore[arg-type]
+
+
+def test_a_list_of_losses_is_kept_as_terms_with_all_their_settings() -> None:
+    """Text numbers, as YAML 1.1 reads 1e-2, become numbers; what is not given is filled in."""
+    config = resolve(
+        model="m",
+        loss=[
+            {
+                "name": "dpo",
+                "weight": "8e-1",
+                "beta": "1e-2",
+                "divergence": {"name": "alpha_divergence", "alpha": "3e-1"},
+            },
+            {"name": "sft", "weight": 0.2, "weighting": "wpo"},
+        ],
+    )
+    dpo, sft = config.terms
+    assert (dpo.name, dpo.weight, dpo.settings) == ("dpo", 0.8, {"beta": 0.01, "label_smoothing": 0.0})
+    assert dpo.divergence == {"name": "alpha_divergence", "alpha": 0.3}
+    assert (sft.settings, sft.weighting) == ({}, {"name": "wpo", "max_weight": 1.0})
+    assert (config.loss_settings, config.loss_name) == ({}, "0.8 dpo + 0.2 sft")
+    assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_the_sum_is_the_sum() -> None:
+    """0.8 ln 2 + 0.2 * 12 / 8 at policy = reference."""
+    import math
+
+    import torch
+
+    from pairwright.losses import Side
+
+    config = resolve(model="m", loss=[{"name": "dpo", "weight": 0.8}, {"name": "sft", "weight": 0.2}])
+    logp, length = torch.tensor([-12.0]), torch.tensor([8])
+    side = Side(logp, length, ref=logp)
+    assert config.bound_loss()(PairLogps(side, side)).loss.item() == pytest.approx(0.8 * math.log(2) + 0.2 * 1.5)
+
+
+def test_one_loss_and_a_list_of_it_are_the_same_loss() -> None:
+    for settings in ({"beta": 0.3}, {"beta": 0.3, "divergence": "js_divergence"}, {"weighting": "wpo_plain"}):
+        flat = resolve(model="m", loss="dpo", **settings)
+        for listed in ([{"name": "dpo", **settings}], {"name": "dpo", **settings}):
+            assert resolve(model="m", loss=listed).terms == flat.terms
+
+
+def test_a_run_may_move_its_reference_and_name_its_goal() -> None:
+    config = resolve(model="m", reference_mix=0.6, reference_every=16)
+    assert (config.reference, config.reference_mix, config.reference_every) == ("auto", 0.6, 16)
+    assert resolve(model="m", loss="goal_sft", anchor_goal=[9, 7.5]).anchor_goal == (9.0, 7.5)
 
 
 def clashing(pair: PairLogps, *, max_length: int = 3, weight_decay: float = 0.5) -> PairLoss:

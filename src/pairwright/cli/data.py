@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from pairwright.audit import Audit
 
 IN = words("source", "IN", "File, directory or hub name of the data.")
-_RENAMED: dict[str, dict[str, Mapping[str, Any]]] = {"score": {"scorer": {"word": "with"}}}
+_RENAMED: dict[str, dict[str, Mapping[str, Any]]] = {
+    "score": {"scorer": {"word": "with"}},
+    "train": {"loss": {"kind": str, "metavar": "NAME|[TERMS]"}},
+}
 
 
 def change(verb: str, arguments: Sequence[str]) -> int:
@@ -137,7 +140,7 @@ def _plug_flags(verb: str, schema: Signature, arguments: Sequence[str]) -> list[
 
     Which plugs those are is looked up before the arguments are parsed; a name that nobody has is left to the check.
     """
-    words_of = {name: str(change["word"]) for name, change in _RENAMED.get(verb, {}).items()}
+    words_of = {name: str(change["word"]) for name, change in _RENAMED.get(verb, {}).items() if "word" in change}
     own = {name: setting.default for name, setting in schema.settings.items()}
     for slot in SLOTS.get(verb, ()):
         word = f"--{words_of.get(slot.setting, slot.setting)}"

@@ -38,19 +38,41 @@ def show(verb: str, arguments: Sequence[str]) -> int:
     rows = rows_of(topic)
     if given["json"]:
         show_json(rows)
+    elif topic == "losses":
+        cells = [(row["name"], _asked(row), ", ".join(row["takes"]), row["says"], row["source"]) for row in rows]
+        print(table(cells, ("name", "needs", "takes", "what it is", "source")))
     else:
         print(table([(row["name"], row["says"], row["source"]) for row in rows], ("name", "what it is", "source")))
     return 0
 
 
 def rows_of(topic: str) -> list[dict[str, Any]]:
-    """The rows of one list: `name, says, source, settings`."""
+    """The rows of one list: `name, says, source, settings`; those of losses have `needs` and `takes` besides."""
     if topic == "losses":
         need("torch", extra="train")
     module, _, name = TOPICS[topic].partition(":")
     found: Mapping[str, Any] = getattr(import_module(module), name)
     shape = _SHAPES.get(topic)
     return shape(found) if shape else listing(found)
+
+
+def _losses(table_of_losses: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from pairwright.losses import asks
+    from pairwright.train.losses import kinds_of
+
+    rows = []
+    for row in listing(table_of_losses):
+        loss = table_of_losses[row["name"]]
+        asked = asks(loss)
+        row |= {"needs": sorted(asked.needs), "baseline": asked.baseline, "takes": kinds_of(loss)}
+        rows.append(row)
+    return rows
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    """What a loss needs, in words."""
+    words = dict.fromkeys(_WORDS[name] for name in _WORDS if name in row["needs"])
+    return ", ".join(words) or "-"
 
 
 def _formats(table_of_formats: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -81,8 +103,21 @@ def _profiles(files: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"name": name, "says": says(path), "source": str(path)} for name, path in files.items()]
 
 
+_WORDS = {
+    "ref": "reference",
+    "length": "lengths",
+    "score": "scores",
+    "scores": "named scores",
+    "token_logp": "tokens",
+    "token_ref": "tokens",
+    "token_collision": "tokens",
+    "anchor": "goals",
+}
+"""What a loss may need, as people call it."""
+
 _SHAPES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, Any]]]] = {
     "formats": _formats,
+    "losses": _losses,
     "steps": _steps,
     "profiles": _profiles,
 }

@@ -8,6 +8,7 @@ from pairwright.cli.data import IN, description, own_flags, settings_given
 from pairwright.cli.flags import COLUMNS, DEBUG, FROM, JSON, STRICT, out, parse, words
 from pairwright.cli.out import is_flat, keep_apart, read_in, show_json, table, tell, write_out
 from pairwright.errors import InputError
+from pairwright.pipeline.recipe import value_of
 from pairwright.pipeline.signature import REQUIRED
 from pairwright.pipeline.steps import STEPS, WHAT, settings_schema
 from pairwright.plug import nearest
@@ -35,7 +36,7 @@ def scratch(verb: str, arguments: Sequence[str]) -> int:
 
 
 def train(verb: str, arguments: Sequence[str]) -> int:
-    """`pairwright train IN --model MODEL -o DIR --loss dpo --set beta=0.1`."""
+    """`pairwright train IN --model MODEL -o DIR --loss dpo --set beta=0.1`; the loss may be a YAML list of terms."""
     from pairwright.logprobs.ranks import is_first
     from pairwright.train.ranks import part
 
@@ -43,6 +44,8 @@ def train(verb: str, arguments: Sequence[str]) -> int:
     target = out("The training's directory: model/, metrics.jsonl, checkpoints/. A stopped training continues there.")
     flags = [IN, target, FROM, COLUMNS, *own_flags(verb, schema), STRICT, JSON, DEBUG]
     given = parse(verb, description(function), flags, arguments)
+    if given["loss"].lstrip().startswith("["):
+        given["loss"] = value_of(given["loss"], where="--loss")
     settings = settings_given(verb, schema, given)
     speaks = is_first()
     function(read_in(given, output=given["output"] if speaks else None), output=given["output"], **settings)

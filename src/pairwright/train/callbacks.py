@@ -5,12 +5,20 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pairwright.logprobs.progress import clock
 from pairwright.runs import write_text
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A callback with something that a checkpoint must hold for the run to go on as if it had not stopped."""
+
+    def keep(self, checkpoint: Path) -> None:
+        """Write it into the checkpoint's directory, before the checkpoint counts."""
 
 
 class MetricsFile(TrainerCallback):

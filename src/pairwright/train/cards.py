@@ -36,12 +36,13 @@ def model_card(
     parts = [_front(config), f"# {_title(config)}", _what(config, examples, reference)]
     if goal is not None:
         parts.append(_goals(goal))
-    parts += [_data(lineage, dropped, notes), _settings(config), _numbers(last)]
+    parts += [_data(lineage, dropped, notes), _terms(config), _settings(config), _numbers(last)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _front(config: TrainConfig) -> str:
-    return f"---\nlibrary_name: transformers\nbase_model: {_base(config)}\ntags:\n- pairwright\n- {config.loss}\n---"
+    tags = "\n".join(f"- {tag}" for tag in dict.fromkeys(["pairwright", *(term.name for term in config.terms)]))
+    return f"---\nlibrary_name: transformers\nbase_model: {_base(config)}\ntags:\n{tags}\n---"
 
 
 def _base(config: TrainConfig) -> str:
@@ -50,15 +51,27 @@ def _base(config: TrainConfig) -> str:
 
 
 def _title(config: TrainConfig) -> str:
-    return f"{name_of(config.model)}, trained with {config.loss}"
+    return f"{name_of(config.model)}, trained with {config.loss_name}"
 
 
 def _what(config: TrainConfig, examples: int, reference: str) -> str:
     adapter = f" through a LoRA adapter of rank {config.lora.r}, merged in," if config.lora else ""
     return (
         f"`{_base(config)}` trained{adapter} on {examples:,} {config.examples} of the split `{config.split}` "
-        f"with the loss `{config.loss}` of pairwright. Reference: {reference}."
+        f"with the loss `{config.loss_name}` of pairwright. Reference: {reference}."
     )
+
+
+def _terms(config: TrainConfig) -> str:
+    """A table of the terms, where the loss is a sum."""
+    if isinstance(config.loss, str):
+        return ""
+    rows = []
+    for term in config.loss:
+        beside = {"divergence": term.divergence, "weighting": term.weighting}
+        said = term.settings | {name: value for name, value in beside.items() if value is not None}
+        rows.append(f"| {term.weight:g} | {term.name} | {', '.join(f'{key}={value}' for key, value in said.items())} |")
+    return "## Loss\n\nThe sum of\n\n| weight | loss | settings |\n|---|---|---|\n" + "\n".join(rows)
 
 
 def _goals(goal: GoalFormat) -> str:

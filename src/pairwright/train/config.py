@@ -2,23 +2,27 @@
 
 A recipe and a command line give flat settings (`beta`, `learning_rate`, `max_length`). Each belongs to one of three:
 the run (`TrainConfig`), its loss, or Hugging Face's `TrainingArguments`. `resolve` sorts them; what belongs to none is
-refused with the nearest right name, and what belongs to two must be said where it is meant.
+refused with the nearest right name, and what belongs to two must be said where it is meant. Where the loss is a list of
+terms, each term holds its own settings.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError, field_validator
 
 from pairwright.errors import InputError, need
 from pairwright.logprobs.models import Dtype
 from pairwright.logprobs.tokenise import Truncate
-from pairwright.plug import bind, find, nearest, plain, settings_of
+from pairwright.plug import nearest, plain, settings_of
+from pairwright.train.consistent import check_consistent
+from pairwright.train.losses import Chosen, LossTerm, Said, composed, find_loss, name_of, no_setting, resolved, rows_of
 
 Reference = Literal["auto", "none", "columns", "store", "frozen"]
+Kind = Literal["pairs", "responses", "groups"]
 
 DEFAULTS: dict[str, Any] = {
     "ddp_find_unused_parameters": False,
@@ -57,6 +61,9 @@ OWNED = {
 }
 """Names of `TrainingArguments` that are decided here, and what to use in their place."""
 
+_BESIDE = ("divergence", "weighting")
+"""What a loss has beside its own settings; a term of a list has it in it."""
+
 POSITIVE = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs")
 """Settings of the trainer for which 0 means no training, or a division by it."""
 
@@ -86,10 +93,16 @@ class TrainConfig(BaseModel):
     trained on."""
     tokenizer: str | None = None
     """Its tokenizer; the model's own when not given."""
-    loss: str = "dpo"
-    """A loss of `pairwright list losses`, or `module:function`."""
+    loss: str | tuple[LossTerm, ...] = "dpo"
+    """A loss of `pairwright list losses`, or `module:function`; or a list of terms that are summed, each
+    `{name: dpo, weight: 0.8, beta: 0.1}`."""
     loss_settings: dict[str, Any] = {}
-    """The loss's own settings, by name."""
+    """The loss's own settings, by name; a term of a list has its own in it."""
+    divergence: Chosen | None = None
+    """What a loss with a reference has in place of the reverse KL: `forward_kl`, `js_divergence`, or
+    `{name: alpha_divergence, alpha: 0.3}`."""
+    weighting: Chosen | None = None
+    """A weight for each pair by what the policy thinks of it: `wpo`, `wpo_plain`, or `{name: wpo, max_weight: 2}`."""
     reference: Reference = "auto"
     """What the policy is compared with. `columns`: log-probabilities already in the data; `store`: computed before the
     training begins, each once for all trainings; `frozen`: computed at each step by the model as it was (with LoRA: the
@@ -98,13 +111,25 @@ class TrainConfig(BaseModel):
     the store."""
     reference_model: str | None = None
     """A reference that is another model than the one to start from; an adapter's directory, too."""
+    reference_mix: Annotated[float, Field(gt=0, le=1)] | None = None
+    """How far the reference goes to the policy each `reference_every` steps (TR-DPO): `mix * policy + (1 - mix) *
+    reference`, weight by weight; 1 puts the policy in its place. None leaves it where it is."""
+    reference_every: Annotated[int, Field(gt=0)] = 1
+    """Steps from one such move to the next."""
     reference_name: str = "ref"
     """The columns are `logp_<reference_name>`, as `pairwright logprobs` wrote them."""
     lora: LoraSettings | None = None
     """A low-rank adapter; `true` is the default one. The model that is saved has it merged in. Where the model to start
     from is an adapter, that one is merged into its base first."""
-    examples: Literal["pairs", "responses"] = "pairs"
-    """What one example is; `responses` (every answer by itself) is for `sft` alone."""
+    examples: Kind = "pairs"
+    """What one example is: a pair; an answer by itself (`responses`); all answers to a prompt (`groups`). `pairwright
+    list losses` tells what a loss takes."""
+    score: str = "score"
+    """The column whose numbers a loss with scores looks at: `score`, or `score_<name>`."""
+    threshold: FiniteFloat | None = None
+    """With `examples: responses`: answers with at least this score are wanted, the others are not."""
+    anchor_goal: FiniteFloat | tuple[FiniteFloat, ...] | None = None
+    """The goal that `goal_sft` trains for; None is the top of the data's goal format."""
     split: str = "train"
     """The split to train on."""
     max_length: Annotated[int, Field(gt=1)] | None = None
@@ -135,28 +160,49 @@ class TrainConfig(BaseModel):
     def _path(cls, value: Any) -> Any:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
 
+    @property
+    def terms(self) -> tuple[LossTerm, ...]:
+        """The loss as terms; one of weight 1 where it is no list."""
+        if not isinstance(self.loss, str):
+            return self.loss
+        own = {"settings": self.loss_settings, "divergence": self.divergence, "weighting": self.weighting}
+        return (LossTerm(name=self.loss, **own),)
+
+    @property
+    def loss_name(self) -> str:
+        """The loss in a word or two, for titles and messages: `dpo`, or `0.8 dpo + 0.2 sft`."""
+        return " + ".join(map(str, self.terms))
+
     def bound_loss(self) -> Callable[..., Any]:
-        """The loss with its settings fixed.
+        """The loss with its settings fixed; the sum of its terms.
 
         Raises:
-            InputError: there is no such loss or setting.
+            InputError: there is no such loss or setting, or the terms cannot be summed.
         """
-        return bind(_loss(self.loss), self.loss_settings, kind="loss")
+        return composed(self.terms)
 
 
-def resolve(*, model: Any, loss: str = "dpo", **settings: Any) -> TrainConfig:
+def resolve(*, model: Any, loss: Said = "dpo", **settings: Any) -> TrainConfig:
     """Sort flat settings into run, loss and trainer, and check them all.
 
+    Args:
+        model: the model to start from.
+        loss: a name, or terms to sum.
+        settings: of the run, of the loss where it is one name, and of the trainer.
+
     Raises:
-        InputError: a setting is unknown (with the nearest right name), belongs to two, or has a wrong value.
+        InputError: a setting is unknown (with the nearest right name), belongs to two, is of no use to this loss, or
+            has a wrong value.
     """
-    plug = _loss(loss)
-    of_run, of_loss, of_trainer = set(TrainConfig.model_fields), set(settings_of(plug)), training_arguments()
-    run: dict[str, Any] = {"model": model, "loss": loss}
+    rows = rows_of(loss)
+    names = [name_of(row) for row in rows]
+    of_loss = {key for name in names for key in settings_of(find_loss(name))}
+    of_run, of_trainer = set(TrainConfig.model_fields), training_arguments()
+    run: dict[str, Any] = {"model": model}
     for_loss = dict(settings.pop("loss_settings", None) or {})
     for_trainer = dict(settings.pop("trainer", None) or {})
     for name, value in settings.items():
-        if name in of_loss and name in of_run | of_trainer:
+        if isinstance(loss, str) and name in of_loss and name in of_run | of_trainer:
             other = "the run" if name in of_run else "the trainer"
             raise InputError(
                 f"{name!r} is a setting of the loss {loss!r} and of {other}; "
@@ -169,30 +215,48 @@ def resolve(*, model: Any, loss: str = "dpo", **settings: Any) -> TrainConfig:
         elif name in of_trainer or name in OWNED:
             _once(name, for_trainer, "trainer")[name] = value
         else:
-            raise InputError(f"train has no setting {name!r}{nearest(name, of_run | of_loss | of_trainer)}")
+            raise no_setting(name, names, of_run | of_loss | of_trainer)
     _check_names(for_trainer, of_trainer)
     for_trainer = {name: _number(name, value) for name, value in for_trainer.items()}
     _check_values(for_trainer)
-    bound = bind(plug, for_loss, kind="loss")
-    resolved = {name: bound.keywords[name] for name in settings_of(plug)}  # type: ignore[attr-defined]
+    run |= _one(loss, for_loss, run) if isinstance(loss, str) else _several(rows, names, for_loss, run)
     try:
-        config = TrainConfig(**run, loss_settings=resolved, trainer=DEFAULTS | for_trainer)
+        config = TrainConfig(**run, trainer=DEFAULTS | for_trainer)
     except ValidationError as error:
         raise InputError(f"train: {plain(error)}") from error
-    return _consistent(config, plug)
+    check_consistent(config)
+    return config
+
+
+def _one(loss: str, for_loss: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the run that one loss fills."""
+    beside = {key: run.get(key) for key in _BESIDE}
+    term = resolved({"name": loss, "settings": for_loss, **beside})
+    return {"loss": loss, "loss_settings": term.settings, **{key: getattr(term, key) for key in _BESIDE}}
+
+
+def _several(
+    rows: Sequence[str | Mapping[str, Any]], names: Sequence[str], for_loss: Mapping[str, Any], run: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The field of the run that terms fill; settings beside them would be of nobody knows which.
+
+    Raises:
+        InputError: there are settings beside them.
+    """
+    beside = [*for_loss, *(key for key in _BESIDE if run.get(key) is not None)]
+    if beside:
+        owner = next((name for name in names if beside[0] in settings_of(find_loss(name))), names[0])
+        raise InputError(
+            f"{beside[0]!r} stands beside a list of losses; put it into the term that it is for: "
+            f"{{name: {owner}, {beside[0]}: ...}}"
+        )
+    return {"loss": tuple(resolved(row) for row in rows)}
 
 
 def training_arguments() -> set[str]:
     """Names of `TrainingArguments` that may be set here."""
     transformers = need("transformers", extra="train")
     return {field.name for field in fields(transformers.TrainingArguments) if field.init} - set(OWNED)
-
-
-def _loss(name: str) -> Callable[..., Any]:
-    need("torch", extra="train")
-    from pairwright.losses import LOSSES
-
-    return find(LOSSES, name, kind="loss")
 
 
 def _once(name: str, inside: dict[str, Any], where: str) -> dict[str, Any]:
@@ -250,23 +314,3 @@ def _number(name: str, value: Any) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         raise InputError(f"trainer setting {name!r}: {plain(error)}") from error
-
-
-def _consistent(config: TrainConfig, plug: Callable[..., Any]) -> TrainConfig:
-    """Refuse settings that contradict each other.
-
-    Raises:
-        InputError: they do.
-    """
-    from pairwright.losses import needs, sft
-
-    wants = "ref" in needs(plug)
-    if config.examples == "responses" and plug is not sft:
-        raise InputError(f"loss {config.loss!r} compares two answers; examples='responses' is for 'sft' alone")
-    if wants and config.reference == "none":
-        raise InputError(f"loss {config.loss!r} needs a reference; set reference to 'store', 'frozen' or 'columns'")
-    if not wants and config.reference in ("frozen", "columns", "store"):
-        raise InputError(f"loss {config.loss!r} uses no reference; leave reference out")
-    if config.reference_model is not None and (not wants or config.reference == "columns"):
-        raise InputError("reference_model is given but no model is used as reference; leave it out")
-    return config

@@ -1,0 +1,94 @@
+"""Settings of a training that contradict each other or are of no use to its loss, refused by name."""
+
+from typing import TYPE_CHECKING
+
+from pairwright.errors import InputError
+from pairwright.train.losses import kinds_of, labelled
+
+if TYPE_CHECKING:
+    from pairwright.losses import Asks
+    from pairwright.train.config import TrainConfig
+
+
+def check_consistent(config: "TrainConfig") -> None:
+    """Refuse settings that cannot be together.
+
+    Raises:
+        InputError: they contradict each other, or the loss has no use for one.
+    """
+    from pairwright.losses import asks
+
+    loss = config.bound_loss()
+    kinds = kinds_of(loss)
+    if config.examples not in kinds:
+        raise InputError(
+            f"loss {config.loss_name!r} takes no {config.examples}; set examples to {' or '.join(map(repr, kinds))}"
+        )
+    asked = asks(loss)
+    for check in (_reference, _moving, _threshold, _score, _anchor):
+        check(config, asked)
+
+
+def _reference(config: "TrainConfig", asked: "Asks") -> None:
+    wants, name = "ref" in asked.needs, config.loss_name
+    if wants and config.reference == "none":
+        raise InputError(f"loss {name!r} needs a reference; set reference to 'store', 'frozen' or 'columns'")
+    if not wants and config.reference in ("frozen", "columns", "store"):
+        raise InputError(f"loss {name!r} uses no reference; leave reference out")
+    if config.reference_model is not None and (not wants or config.reference == "columns"):
+        raise InputError("reference_model is given but no model is used as reference; leave it out")
+    if "token_ref" in asked.needs and config.reference in ("columns", "store"):
+        raise InputError(
+            f"loss {name!r} needs the reference's number for each token, and reference {config.reference!r} has one "
+            "for each answer; set reference to 'frozen'"
+        )
+    if asked.baseline == "mismatched_kl" and config.reference == "columns":
+        raise InputError(
+            f"loss {name!r} also looks at answers to other prompts, of which columns know nothing; "
+            "set reference to 'store' or 'frozen'"
+        )
+
+
+def _moving(config: "TrainConfig", asked: "Asks") -> None:
+    if config.reference_mix is None:
+        if config.reference_every != 1:
+            raise InputError("reference_every is given, and the reference stays as it is; set reference_mix too")
+        return
+    if "ref" not in asked.needs:
+        raise InputError(f"loss {config.loss_name!r} uses no reference; leave reference_mix out")
+    if config.reference not in ("auto", "frozen"):
+        raise InputError(
+            f"reference_mix moves a reference that is computed at each step, and reference {config.reference!r} is "
+            "not; set reference to 'frozen', or leave reference_mix out"
+        )
+    if config.reference_model is not None:
+        raise InputError("reference_mix moves the model to start from, not another one; leave reference_model out")
+    if config.lora is not None:
+        raise InputError("reference_mix moves all weights of a model, not an adapter; leave lora or reference_mix out")
+
+
+def _threshold(config: "TrainConfig", asked: "Asks") -> None:
+    if config.examples == "responses" and labelled(config.terms):
+        if config.threshold is None:
+            raise InputError(
+                f"loss {config.loss_name!r} must know which answers are wanted; set threshold to the score from which "
+                "one is"
+            )
+    elif config.threshold is not None:
+        single = config.examples == "responses"
+        why = "asks of no answer whether it is wanted" if single else f"is trained on {config.examples} here"
+        raise InputError(f"loss {config.loss_name!r} {why}; leave threshold out")
+
+
+def _score(config: "TrainConfig", asked: "Asks") -> None:
+    if config.score == "score":
+        return
+    if "score" not in asked.needs and config.threshold is None:
+        raise InputError(f"loss {config.loss_name!r} looks at no score; leave score out")
+    if not config.score.startswith("score_"):
+        raise InputError(f"score is {config.score!r}, which is no column of scores; say 'score_{config.score}'")
+
+
+def _anchor(config: "TrainConfig", asked: "Asks") -> None:
+    if config.anchor_goal is not None and "anchor" not in asked.needs:
+        raise InputError(f"loss {config.loss_name!r} has no use for anchor_goal (goal_sft has); leave it out")

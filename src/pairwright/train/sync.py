@@ -1,0 +1,71 @@
+"""A reference that follows the policy: every so many steps it goes a part of the way (TR-DPO)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+REFERENCE = "reference.safetensors"
+"""In a checkpoint: the weights of the reference as it was."""
+
+
+class SyncReference(TrainerCallback):
+    """Move a reference towards the policy, weight by weight:
+
+        reference <- mix * policy + (1 - mix) * reference
+
+    after each `every`-th step of the optimizer. `mix` below 1 at every step is the soft update of the paper, `mix` 1
+    every few hundred steps the hard one. The reference is kept in checkpoints, so that a run that goes on has the one
+    that it was stopped with.
+
+    Args:
+        reference: the model that is moved; it starts as the policy.
+        mix: how far it goes, above 0 and at most 1, where it is the policy.
+        every: steps from one move to the next.
+
+    Source: Gorbatovski et al. 2024, arXiv:2404.09656 (TR-DPO), the soft and the hard update.
+    """
+
+    def __init__(self, reference: torch.nn.Module, *, mix: float, every: int) -> None:
+        self.reference, self.mix, self.every = reference, mix, every
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the reference out of the checkpoint that the run goes on from."""
+        if state.global_step > 0:
+            held = load_file(Path(args.output_dir or ".") / f"checkpoint-{state.global_step}" / REFERENCE)
+            with torch.no_grad():
+                for name, weight in self.reference.named_parameters():
+                    weight.copy_(held[name])
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Move the reference, where it is its turn."""
+        if model is not None and state.global_step % self.every == 0:
+            move(self.reference, extract_model_from_parallel(model), mix=self.mix)
+
+    def keep(self, checkpoint: Path) -> None:
+        """Write the reference into a checkpoint."""
+        held = {name: weight.detach().cpu().contiguous() for name, weight in self.reference.named_parameters()}
+        save_file(held, checkpoint / REFERENCE)
+
+
+@torch.no_grad()
+def move(reference: torch.nn.Module, policy: torch.nn.Module, *, mix: float) -> None:
+    """Set each weight of `reference` to `mix * policy + (1 - mix) * reference`; `policy` is not changed.
+
+    With `mix` 1 the two are equal to the last bit.
+    """
+    theirs = dict(policy.named_parameters())
+    for name, weight in reference.named_parameters():
+        weight.lerp_(theirs[name].detach().to(weight.device, weight.dtype), mix)
