@@ -20,6 +20,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from pairwright.errors import PairwrightError
 from pairwright.logprobs.core import AnswerLogps, Batch, answer_logps
 from pairwright.losses import PairLogps, PairLoss, Side
+from pairwright.train.callbacks import Keeps
 from pairwright.train.config import in_one_sentence
 from pairwright.train.data import Example
 from pairwright.train.order import Order, Rows
@@ -225,6 +226,9 @@ class PairTrainer(Trainer):
         if self.args.should_save:
             folder = Path(self.args.output_dir or ".")
             step = self.state.global_step
+            for watcher in self.callback_handler.callbacks:
+                if isinstance(watcher, Keeps):
+                    watcher.keep(folder / f"checkpoint-{step}")
             seal(folder / f"checkpoint-{step}", mark=self.mark, step=step, sums=sums)
             rotate(folder, self._kept)
 
