@@ -307,7 +307,8 @@ def uses(
 
     Args:
         names: of `NEEDS`.
-        scores: name of the loss's setting whose keys are the names of the scores that it reads (`Side.named`).
+        scores: name of the loss's setting whose keys are the names of the scores that it reads (`Side.named`); None
+            there means the main score, `score`.
         baseline: what the trainer puts into `baseline`: an estimate of KL from answers to other prompts, or the running
             mean of implicit rewards.
         of_batch: that a row's value depends on the other rows of its batch.
@@ -336,7 +337,8 @@ def asks(loss: Loss) -> Asks:
     if setting is None:
         return found
     default = signature(plain).parameters[setting].default
-    value = getattr(loss, "keywords", {}).get(setting, default) or {}
+    value = getattr(loss, "keywords", {}).get(setting, default)
+    value = ("score",) if value is None else value
     extra = tuple(name for name in value if name != "score")
     needs = found.needs | ({"scores"} if extra else set()) | ({"score"} if "score" in value else set())
     return found._replace(needs=needs, scores=extra)
