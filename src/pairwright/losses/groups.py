@@ -123,7 +123,7 @@ def nca(record: PairLogps | GroupLogps, *, beta: float = 0.01, alpha: float = 1.
     positive(beta=beta, alpha=alpha)
     group = _as_group(record)
     there, rewards = group.there, beta * filled(group).log_ratio
-    even = torch.where(there, 1.0 / there.sum(dim=1, keepdim=True), 0.0).to(rewards.dtype)
+    even = there.to(rewards.dtype) / there.sum(dim=1, keepdim=True)
     loss = -(_targets(group, alpha) * logsigmoid(rewards) + even * logsigmoid(-rewards)).sum(dim=1)
     return _as_given(record, loss, rewards)
 
