@@ -64,8 +64,8 @@ def rpo_backward_kl(pair: PairLogps, *, beta: float = 0.1, eta: float = 1.0) -> 
 
     which is KL(Bernoulli(s(b)) || Bernoulli(s(a))).
 
-    Limits: ln 2 minus the entropy of s(b) at policy = reference. It rests at a = b. The slope in a is s(a) - s(b): never above
-    1, and it stays at s(-b) for a -> +inf and at -s(b) for a -> -inf.
+    Limits: ln 2 minus the entropy of s(b) at policy = reference. It rests at a = b. The slope in a is s(a) - s(b),
+    never above 1: it stays at s(-b) for a -> +inf and at -s(b) for a -> -inf.
 
     Relations: b -> inf is `dpo` (eta 1 on scores of 1 to 10 is nearly there: s(5) = 0.993). `dpo` with smoothing e has
     the same gradient at s(b) = 1 - e. NeMo-Aligner calls it backward; the target stands first.
