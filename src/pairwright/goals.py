@@ -9,6 +9,7 @@ Source of the sentence: arXiv 2410.08067, appendix B.1 (the paper's wording; its
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -34,22 +35,32 @@ class GoalFormat(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     template: str = TEMPLATE
-    """The sentence, with the fields `{scale}` and `{scores}`."""
+    """The sentence, with the fields `{scale}` and `{scores}`, or in place of `{scores}` one for each attribute, such as
+    `{helpfulness}`, where its bare number goes."""
     placement: Placement = "user"
     """Where it goes: a system message, the head of the first user message, or what the chat template supports."""
     scale: Annotated[int, Field(ge=2)] = 10
-    """The number printed runs from 1 to this."""
+    """The number printed runs from `lowest` to this."""
+    lowest: int = 1
+    """The smallest number printed; the usual sentence says that it is 1."""
     ranges: tuple[tuple[float, float], ...] = ((1.0, 10.0),)
-    """Scores that are printed as 1 and as `scale`; one range, or one for each attribute."""
+    """Scores that are printed as `lowest` and as `scale`; one range, or one for each attribute."""
     decimals: Annotated[int, Field(ge=0, le=6)] = 1
     """Decimals of the printed number; whole numbers are printed without any."""
     attributes: tuple[str, ...] = ()
     """Names of the score columns that a vector goal speaks of, in its order; empty for one overall score."""
+    asks: Literal["scores", "class", "direction"] = "scores"
+    """What the numbers are: scores to attain, the class of an answer, or weights of the scores. Only answers that were
+    asked for scores have a gap."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "GoalFormat":
-        if "{scores}" not in self.template:
-            raise ValueError("the goal template must contain {scores}, where the number goes")
+        named = [f"{{{name}}}" for name in self.attributes]
+        if "{scores}" not in self.template and not (named and all(field in self.template for field in named)):
+            also = f" (or each of {', '.join(named)})" if named else ""
+            raise ValueError(f"the goal template must contain {{scores}}, where the number goes{also}")
+        if not self.lowest < self.scale:
+            raise ValueError(f"the numbers printed must rise from lowest to scale, not {self.lowest} to {self.scale}")
         if len(self.ranges) != max(1, len(self.attributes)):
             raise ValueError(f"{len(self.ranges)} score ranges for {max(1, len(self.attributes))} goals")
         for low, high in self.ranges:
@@ -59,12 +70,14 @@ class GoalFormat(BaseModel):
 
     @property
     def best(self) -> float | list[float]:
-        """The top goal, in score units."""
+        """The top goal, in score units; of directions the one along the first attribute."""
+        if self.asks == "direction":
+            return [1.0] + [0.0] * (len(self.attributes) - 1)
         tops = [high for _, high in self.ranges]
         return tops if self.attributes else tops[0]
 
     def value(self, goal: pl.Expr) -> pl.Expr:
-        """The number printed for a goal: score units to 1..scale, clipped there, rounded to `decimals`.
+        """The number printed for a goal: score units to lowest..scale, clipped there, rounded to `decimals`.
 
         A vector goal gives a list of numbers. Null stays null.
         """
@@ -74,18 +87,21 @@ class GoalFormat(BaseModel):
 
     def text(self, goal: pl.Expr) -> pl.Expr:
         """The whole goal sentence; null for a null goal."""
-        names = self.attributes or ("overall",)
-        lines = []
-        for i, name in enumerate(names):
-            number = self._number(goal.list.get(i) if self.attributes else goal, i)
-            lines.append(pl.format("{} score: {}.", pl.lit(_title(name)), _printed(number)))
-        scores = lines[0]
+        numbers = [
+            _printed(self._number(goal.list.get(i) if self.attributes else goal, i)) for i in range(len(self.ranges))
+        ]
+        lines = [
+            pl.format("{} score: {}.", pl.lit(_title(name)), number)
+            for name, number in zip(self.attributes or ("overall",), numbers, strict=True)
+        ]
+        fields = {f"{{{name}}}": number for name, number in zip(self.attributes, numbers, strict=False)}
+        fields["{scores}"] = lines[0]
         for line in lines[1:]:
-            scores = scores + "\n" + line
-        head, *tails = self.template.replace("{scale}", str(self.scale)).split("{scores}")
-        sentence = pl.lit(head)
-        for tail in tails:
-            sentence = sentence + scores + pl.lit(tail)
+            fields["{scores}"] = fields["{scores}"] + "\n" + line
+        pieces = re.split(f"({'|'.join(map(re.escape, fields))})", self.template.replace("{scale}", str(self.scale)))
+        sentence = pl.lit("")
+        for piece in pieces:
+            sentence = sentence + fields.get(piece, pl.lit(piece))
         return pl.when(goal.is_not_null()).then(sentence)
 
     def say(self, goal: Goal) -> str:
@@ -104,7 +120,7 @@ class GoalFormat(BaseModel):
     def _number(self, goal: pl.Expr, which: int) -> pl.Expr:
         low, high = self.ranges[which]
         share = ((goal - low) / (high - low)).clip(0.0, 1.0)
-        return (1.0 + share * (self.scale - 1)).round(self.decimals)
+        return (self.lowest + share * (self.scale - self.lowest)).round(self.decimals)
 
 
 def place(prompt: pl.Expr, text: pl.Expr, placement: Literal["system", "user"]) -> pl.Expr:

@@ -255,9 +255,11 @@ def numbers(prefs: Preferences) -> pl.LazyFrame:
     form = prefs.goal_format
     if form is None or not form.attributes:
         return view
+    sides = ("chosen", "rejected")
+    if form.asks != "scores":  # an answer has no distance from a class or from weights of its scores
+        return view.with_columns(pl.lit(None, dtype=pl.List(pl.Float64)).alias(f"scores_{side}") for side in sides)
     return view.with_columns(
-        pl.concat_list([f"score_{name}_{side}" for name in form.attributes]).alias(f"scores_{side}")
-        for side in ("chosen", "rejected")
+        pl.concat_list([f"score_{name}_{side}" for name in form.attributes]).alias(f"scores_{side}") for side in sides
     )
 
 

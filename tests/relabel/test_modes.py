@@ -13,6 +13,7 @@ from pairwright.relabel import MODES, relabel
 
 Made = Callable[..., Preferences]
 Row = tuple[int, int, float | None, str | None]
+PAPERS = {"steerlm": "2310.05344", "c_rlft": "2309.11235", "dpa": "2402.18571"}
 SCORES = [(9.0, 8.0), (4.0, 4.0), (7.0, 5.0), (6.0, 2.0)]
 
 
@@ -108,9 +109,14 @@ def test_plain_has_the_pairs_of_ra_plus_and_no_goal_to_render(made: Made) -> Non
 
 def test_every_mode_keeps_pairs_in_order_and_on_their_side(made: Made) -> None:
     splits = ["train", "test"] * 10
-    prefs = made([(9.0, 1.0 + i / 4) for i in range(20)], pairs={"split": splits})
+    attributes = {"score_help": list(map(float, range(40))), "score_short": list(map(float, range(40, 0, -1)))}
+    prefs = made([(9.0, 1.0 + i / 4) for i in range(20)], pairs={"split": splits}, attributes=attributes)
+    given: dict[str, dict[str, Any]] = {
+        "c_rlft": {"edges": [5.0]},
+        "dpa": {"attributes": ("help", "short"), "source_range": (0, 40)},
+    }
     for mode in MODES:
-        got = relabel(prefs, mode).pairs.collect()
+        got = relabel(prefs, mode, **given.get(mode, {})).pairs.collect()
         assert got["source_pair"].is_sorted()
         assert got["split"].to_list() == [splits[i] for i in got["source_pair"]]
         assert got.schema["source_pair"] == pl.Int64
@@ -119,4 +125,4 @@ def test_every_mode_keeps_pairs_in_order_and_on_their_side(made: Made) -> None:
 def test_every_mode_says_what_it_is() -> None:
     for row in listing(MODES):
         assert row["says"].endswith(".")
-        assert row["source"].startswith("arXiv 2410.08067")
+        assert row["source"].startswith(f"arXiv {PAPERS.get(row['name'], '2410.08067')}")

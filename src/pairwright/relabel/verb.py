@@ -13,6 +13,7 @@ from pairwright.goals import TEMPLATE, GoalFormat, Placement
 from pairwright.pairing import EMPTY, TEXT, text_marks, with_split
 from pairwright.plug import bind, find, nearest, plain, settings_of
 from pairwright.preferences import Preferences, Step
+from pairwright.relabel.answers import check_settings, made_of_answers, takes_answers
 from pairwright.relabel.ranges import SourceRange, source_ranges
 from pairwright.relabel.table import MODES
 
@@ -60,9 +61,13 @@ def relabel(
     model reads them yields nothing and is counted (`REASONS`). The copies of a pair follow each other and stay in its
     split; the columns `copy` (`positive`, `negative`) and `source_pair` say where a row came from.
 
+    `steerlm`, `c_rlft` and `dpa` ask for each answer of the pairs by itself, for supervised training: they need no
+    difference of scores, and rows and reasons are counted in answers (`relabel.answers.REASONS`).
+
     Args:
         prefs: pairs of scored answers, without goals.
-        mode: `ra`, `ra_plus`, `half_ra`, `filter_high`, `filter_low`, `plain`, or `module:function`.
+        mode: `ra`, `ra_plus`, `half_ra`, `filter_high`, `filter_low`, `plain`, `steerlm`, `c_rlft`, `dpa`, or
+            `module:function`.
         placement: where the goal is said: `system`, `user`, or `auto`, which asks the tokenizer's chat template
             (without a tokenizer: `user`, which every template takes).
         scale: the goal printed runs from 1 to this.
@@ -76,13 +81,15 @@ def relabel(
         threshold: for `filter_high` and `filter_low`, as printed; 5 on a scale of 10 when None.
         over: `pairs`, or `answers` for every two answers of each prompt with different scores. With `attributes` the
             overall score says which of two is the better one, where a mode does not ask for both.
-        template: another goal sentence, with the fields `{scale}` and `{scores}`.
+        template: another goal sentence, with the fields `{scale}` and `{scores}`, or with one for each attribute
+            (`{helpfulness}`) in place of `{scores}`; for a class it is `{class}`.
         tokenizer: the model's tokenizer, or its directory; used for `auto` only.
-        seed: for a mode that draws; None takes the first half in `half_ra`.
+        seed: for a mode that draws; None takes the first half in `half_ra`, and is 0 in `dpa`.
         mode_settings: further settings of a mode of one's own.
 
     Returns:
-        The same prompts and responses, new pairs; `goal` is in score units. The lineage holds the goal format.
+        The same prompts and responses, new pairs; `goal` is in score units (of a class or a direction it is a list).
+        The lineage holds the goal format.
 
     Raises:
         InputError: the pairs have goals already, a score lies outside the range, a score column is missing, or a
@@ -112,14 +119,17 @@ def relabel(
     bound = _bound_mode(
         mode, threshold=own["threshold"], seed=own["seed"], scale=own["scale"], settings=mode_settings, names=names
     )
+    by_answer = takes_answers(find(MODES, mode, kind="relabel mode"))
+    if by_answer and min_gap:
+        raise InputError(f"relabel: {mode} asks for each answer by itself, so min_gap plays no part; leave it out")
     where, notes = _placement(placement, tokenizer)
-    decided = over == "answers" and bool(names) and mode not in _BOTH_WAYS
+    decided = over == "answers" and bool(names) and mode not in _BOTH_WAYS and not by_answer
     if decided:
         _check_winner(prefs, mode)
     candidates = _own_columns(prefs.pairs) if over == "pairs" else _all_answers(prefs)
     candidates = candidates.drop("goal", strict=False).with_row_index("source_pair")
     form = _form(
-        template=TEMPLATE if template is None else template,
+        template=TEMPLATE if template is None or by_answer else template,
         placement=where,
         scale=own["scale"],
         ranges=source_ranges(prefs, candidates, columns, source_range),
@@ -128,11 +138,22 @@ def relabel(
     )
     if outside == "error" and source_range == "percentiles":
         outside = "clip"
-    facts = _facts(prefs, candidates, columns, form, min_gap=min_gap, outside=outside, decided=decided)
-    _check_inside(facts, form, outside)
-    usable = _usable(candidates, facts, form)
-    made = _checked(bound(usable), mode)
-    rows, said, dropped, told = _account(facts, made, mode, scalar=not names)
+    made: pl.LazyFrame | pl.DataFrame
+    told: tuple[str, ...] = ()
+    if by_answer:
+        of = made_of_answers(
+            prefs, candidates, columns, form, bound, mode=mode, outside=outside, every=over == "answers"
+        )
+        check_settings(of.form, own, mode)
+        form = of.form if template is None else _form(**of.form.model_dump() | {"template": template})
+        made, rows_in, rows, said, dropped = of.rows, of.rows_in, len(of.rows), bool(len(of.rows)), of.dropped
+    else:
+        facts = _facts(prefs, candidates, columns, form, min_gap=min_gap, outside=outside, decided=decided)
+        _check_inside(facts, form, outside)
+        usable = _usable(candidates, facts, form)
+        made = _checked(bound(usable), mode)
+        rows_in = len(facts)
+        rows, said, dropped, told = _account(facts, made, mode, scalar=not names)
     step = Step(
         name="relabel",
         settings={
@@ -144,7 +165,7 @@ def relabel(
             **cast(partial[Any], bound).keywords,
             "goal": form.model_dump(mode="json") if said else None,
         },
-        rows_in=len(facts),
+        rows_in=rows_in,
         rows_out=rows,
         dropped=dropped,
         notes=(*(notes if said else ()), *told),
@@ -201,7 +222,7 @@ def _columns(prefs: Preferences, names: Sequence[str]) -> tuple[str, ...]:
 
 def _bound_mode(
     mode: str, *, threshold: float | None, seed: int | None, scale: int, settings: dict[str, Any], names: Sequence[str]
-) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+) -> Callable[[Any], Any]:
     """The mode with its settings; a threshold is 5 of 10, whatever the scale."""
     plug = find(MODES, mode, kind="relabel mode")
     takes = settings_of(plug)
