@@ -11,5 +11,6 @@ from pairwright.scorers.implicit import implicit
 from pairwright.scorers.sample import Sample, Score, Scores
 from pairwright.scorers.table import SCORERS
 from pairwright.scorers.verb import score
+from pairwright.scorers.win_probability import win_probability
 
-__all__ = ["SCORERS", "Sample", "Score", "Scores", "implicit", "score"]
+__all__ = ["SCORERS", "Sample", "Score", "Scores", "implicit", "score", "win_probability"]

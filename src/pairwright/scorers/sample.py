@@ -55,3 +55,5 @@ class Scores:
     """What was measured on the way, for the lineage; JSON values."""
     notes: tuple[str, ...] = ()
     """The same in words."""
+    into: str = "score"
+    """The column that they go to where none is asked for."""

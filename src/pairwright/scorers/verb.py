@@ -18,27 +18,28 @@ from pairwright.scorers.table import SCORERS
 _CHUNK = 10_000
 
 
-def score(prefs: Preferences, scorer: str, *, into: str = "score", **settings: Any) -> Preferences:
+def score(prefs: Preferences, scorer: str, *, into: str | None = None, **settings: Any) -> Preferences:
     """Put a number on every answer. An answer that gets none is null, and counted under the scorer's reason.
 
     Args:
         prefs: prompts and answers.
         scorer: a name of `SCORERS`, or `module:function`.
         into: the column: `score`, or `score_<name>` to keep the scores that are there. A column of that name is
-            replaced.
+            replaced. None is the scorer's own column; of most it is `score`.
         settings: the scorer's settings.
 
     Raises:
         InputError: there is no such scorer or setting, `into` is no score column, or the scorer does not give one
             score for each answer.
     """
-    if into != "score" and not into.startswith("score_"):
+    if into is not None and into != "score" and not into.startswith("score_"):
         raise InputError(f"score: into is 'score' or 'score_<name>', not {into!r}")
     plug = find(SCORERS, scorer, kind="scorer")
     bound = bind(plug, settings, kind="scorer")
     scores = bound(prefs) if _takes_all(plug) else _by_sample(prefs, bound, scorer)
     if not isinstance(scores, Scores):
         raise InputError(f"scorer {scorer!r} takes prefs, so it must give Scores, not {type(scores).__name__}")
+    into = scores.into if into is None else into
     prefs, values = scores.prefs, scores.values.cast(pl.Float64)
     if len(values) != prefs.counts().responses:
         raise InputError(f"scorer {scorer!r} gave {len(values)} scores for {prefs.counts().responses} answers")
