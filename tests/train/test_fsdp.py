@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from pairwright.logprobs.core import Batch, answer_logps
+from pairwright.logprobs.core import Batch, answer_logps, token_values
 from pairwright.logprobs.models import open_model
 from pairwright.losses import dpo
 from pairwright.train import resolve
 from pairwright.train.job import prepare
-from pairwright.train.trainer import collate, pairs_of
+from pairwright.train.records import answers_of, collate, pairs_of
+from pairwright.train.reference import Known
 
 
 @pytest.mark.slow
@@ -44,7 +45,8 @@ def test_spread_weights_take_the_steps_of_whole_ones(tmp_path: Path) -> None:
     steps = torch.optim.SGD(whole.parameters(), lr=0.05)
     losses = []
     for _ in range(2):
-        loss = dpo(pairs_of(answer_logps(whole, batch), inputs, ref), beta=0.3).loss.mean()
+        values = token_values(whole, batch)
+        loss = dpo(pairs_of(answers_of(values, inputs, Known(ref)), inputs), beta=0.3).loss.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         steps.step()
         steps.zero_grad()

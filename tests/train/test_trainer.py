@@ -20,7 +20,7 @@ from pairwright.losses import PairLogps, PairLoss, dpo
 from pairwright.preferences import Preferences
 from pairwright.train import resolve, train
 from pairwright.train.job import fit, make_trainer, prepare
-from pairwright.train.trainer import collate
+from pairwright.train.records import collate
 
 FAST: dict[str, Any] = {
     "learning_rate": 0.01,

@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 def main() -> None:
     """Two steps; the first process writes losses and weights."""
     import tiny
-    from pairwright.logprobs.core import Batch, answer_logps
+    from pairwright.logprobs.core import Batch, token_values
     from pairwright.logprobs.models import open_model
     from pairwright.train import resolve
     from pairwright.train.job import prepare
-    from pairwright.train.reference import with_stored
-    from pairwright.train.trainer import collate, pairs_of
+    from pairwright.train.records import answers_of, collate, pairs_of
+    from pairwright.train.reference import Known, with_stored
 
     place, output = sys.argv[1:]
     distributed.init_process_group("gloo")
@@ -43,7 +43,8 @@ def main() -> None:
     losses = []
     for _ in range(2):
         inputs = collate(rows[rank::size])
-        pair = pairs_of(answer_logps(model, Batch.from_inputs(inputs)), inputs, inputs["ref"])
+        values = token_values(model, Batch.from_inputs(inputs))
+        pair = pairs_of(answers_of(values, inputs, Known(inputs["ref"])), inputs)
         share = loss(pair).loss.sum() / len(rows)
         (share * size).backward()  # gradients are averaged over the processes
         steps.step()

@@ -23,7 +23,7 @@ from torch import Tensor
 from pairwright.errors import PairwrightError
 from pairwright.logprobs.attention import has_forest_attention
 from pairwright.logprobs.batch import Batch, Ids
-from pairwright.logprobs.head import Head, Spread, head_replaced, spread, token_logps
+from pairwright.logprobs.head import Head, Spread, collision, head_replaced, spread, token_logps
 from pairwright.logprobs.layout import LAYOUTS, Layout, Rows
 from pairwright.logprobs.ranks import together
 
@@ -49,11 +49,13 @@ class TokenLogps(NamedTuple):
         logp: [n] float32, log-probability of each token given what stands before it, in nats.
         length: [N] long, tokens of each answer; they sum to n.
         spread: how the probability was spread where each token was predicted, if it was asked for.
+        collision: [n] float32, log of the sum of squared probabilities there, if it was asked for; no gradient.
     """
 
     logp: Tensor
     length: Tensor
     spread: Spread | None = None
+    collision: Tensor | None = None
 
     @property
     def sums(self) -> AnswerLogps:
@@ -92,7 +94,12 @@ def pair_logps(model: torch.nn.Module, batch: Batch) -> tuple[AnswerLogps, Answe
 
 
 def token_values(
-    model: torch.nn.Module, batch: Batch, *, layout: Layout | Literal["auto"] = "auto", top: int | None = None
+    model: torch.nn.Module,
+    batch: Batch,
+    *,
+    layout: Layout | Literal["auto"] = "auto",
+    top: int | None = None,
+    collides: bool = False,
 ) -> TokenLogps:
     """The log-probability of each token of each answer; see `answer_logps`.
 
@@ -101,10 +108,11 @@ def token_values(
         batch: on the model's device.
         layout: how the rows are laid out.
         top: also give entropy, and mass and entropy of so many most likely tokens, at each token (no gradient).
+        collides: also give `collision` at each token.
     """
     rows = LAYOUTS[layout_of(model, batch) if layout == "auto" else layout](batch, unwrapped(model))
-    heard = _run(model, rows, batch.answer_ids, top)
-    return TokenLogps(heard.logp, batch.answer_lengths, heard.spread)
+    heard = _run(model, rows, batch.answer_ids, _Also(top, collides))
+    return TokenLogps(heard.logp, batch.answer_lengths, heard.spread, heard.collision)
 
 
 def layout_of(model: torch.nn.Module, batch: Batch | None = None) -> Layout:
@@ -142,11 +150,19 @@ _FINE, _COARSE, _LEAK = 1e-3, 0.3, 0.03
 """Nats over a few tokens: what rounding may do in float32; in half precision between layouts; and within one."""
 
 
+class _Also(NamedTuple):
+    """What is read besides log-probabilities: the spread with so many most likely tokens, the collision."""
+
+    top: int | None = None
+    collides: bool = False
+
+
 class _Heard(NamedTuple):
-    """Log-probability of each target [n], the spread where it was asked for, and the precision of the head."""
+    """Log-probability of each target [n], spread and collision where asked for, and the precision of the head."""
 
     logp: Tensor
     spread: Spread | None
+    collision: Tensor | None
     precision: torch.dtype
 
 
@@ -208,8 +224,8 @@ def _disagreement(model: torch.nn.Module, inner: Any, layout: Layout, window: in
         try:
             expected = answer_logps(model, batch, layout="padded").logp
             rows = LAYOUTS[layout](batch, inner)
-            heard = _run(model, rows, batch.answer_ids, None)
-            apart = _run(model, LAYOUTS[layout](other, inner), other.answer_ids, None)
+            heard = _run(model, rows, batch.answer_ids, _Also())
+            apart = _run(model, LAYOUTS[layout](other, inner), other.answer_ids, _Also())
         except (PairwrightError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
             first = (str(error).splitlines() or [""])[0]
             return f"the {layout} layout fails ({type(error).__name__}: {first})"
@@ -260,7 +276,7 @@ def _without_dropout(model: torch.nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _run(model: torch.nn.Module, rows: Rows, targets: Tensor, top: int | None) -> _Heard:
+def _run(model: torch.nn.Module, rows: Rows, targets: Tensor, also: _Also) -> _Heard:
     """What a model says of each target."""
     inner = unwrapped(model)
     takes = inspect.signature(inner.forward).parameters
@@ -271,15 +287,15 @@ def _run(model: torch.nn.Module, rows: Rows, targets: Tensor, top: int | None) -
     if hasattr(inner, "get_output_embeddings"):
         # Two threads with one model would take each other's head for the model's own.
         with _LOCKS.setdefault(inner, threading.RLock()):
-            heard = None if _BEHIND.get(inner) else _through_head(model, inner, rows, given, targets, top)
+            heard = None if _BEHIND.get(inner) else _through_head(model, inner, rows, given, targets, also)
         if heard is not None:
             return heard
     head = Head(torch.nn.Identity(), lambda logits: logits)
-    return _read(head, model(input_ids=rows.ids, **given).logits, rows, targets, top)
+    return _read(head, model(input_ids=rows.ids, **given).logits, rows, targets, also)
 
 
 def _through_head(
-    model: torch.nn.Module, inner: Any, rows: Rows, given: dict[str, Any], targets: Tensor, top: int | None
+    model: torch.nn.Module, inner: Any, rows: Rows, given: dict[str, Any], targets: Tensor, also: _Also
 ) -> _Heard | None:
     """What the model's head says of each target; None where something unknown stands behind the head.
 
@@ -289,7 +305,7 @@ def _through_head(
     heard: list[_Heard] = []
 
     def forward(hidden: Tensor) -> Tensor:
-        heard.append(_read(head, hidden, rows, targets, top))
+        heard.append(_read(head, hidden, rows, targets, also))
         return heard[-1].logp
 
     failed = False
@@ -314,11 +330,12 @@ def _through_head(
     return heard[-1]._replace(logp=logp)
 
 
-def _read(head: Head, states: Tensor, rows: Rows, targets: Tensor, top: int | None) -> _Heard:
+def _read(head: Head, states: Tensor, rows: Rows, targets: Tensor, also: _Also) -> _Heard:
     """From the states of all rows, [R, T, H], to the numbers of the answers' tokens."""
     kind, width = states.device.type, rows.ids.shape[1]
     states = states[:, states.shape[1] - width :]  # tuned prompts put positions of their own in front
     wanted = states.flatten(0, 1).index_select(0, rows.where)
-    found = None if top is None else spread(head, wanted.detach(), top=top)
+    found = None if also.top is None else spread(head, wanted.detach(), top=also.top)
+    agrees = collision(head, wanted.detach()) if also.collides else None
     precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
-    return _Heard(token_logps(head, wanted, targets), found, precision)
+    return _Heard(token_logps(head, wanted, targets), found, agrees, precision)

@@ -140,6 +140,27 @@ def spread(head: Head, hidden: Tensor, *, top: int = 10) -> Spread:
     return Spread(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
+def collision(head: Head, hidden: Tensor) -> Tensor:
+    """The log of the sum of squared probabilities at each position, [n] float32, nats, without gradient.
+
+        collision = log sum_v p_v^2
+
+    It is the log of the chance that two draws agree: 0 where the model is sure, `-log V` where it is uniform.
+
+    Args:
+        head: of the model.
+        hidden: [n, H].
+
+    Source: Zhou et al. 2024, arXiv:2406.11827 (WPO), the sampled alignment's normaliser.
+    """
+    parts = []
+    with torch.no_grad():
+        for part, _ in _chunks(hidden, hidden[:, 0], head.vocabulary or hidden.shape[-1]):
+            logp = head.shape(head.project(part)).log_softmax(-1)
+            parts.append(logp.mul_(2.0).logsumexp(-1))
+    return torch.cat(parts)
+
+
 @contextmanager
 def head_replaced(model: Any, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """While it lasts, the model's head gives what `forward(hidden states)` gives, untouched by what follows the head.

@@ -301,6 +301,7 @@ def make_trainer(
         args,
         rows,
         config.bound_loss(),
+        kind=config.examples,
         reference=_reference(prepared),
         mark=prepared.mark,
         callbacks=[LastStep(), *callbacks],

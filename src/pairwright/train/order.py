@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from pairwright.train.data import Example
+from pairwright.train.examples import Example
 
 
 class Order(Sampler[int]):

@@ -2,14 +2,13 @@
 
 It is `transformers.Trainer` with five things of its own: the loss is a weighted mean over the whole optimisation step
 (so a batch of 1 accumulated 8 times is a batch of 8, and one of 4 on each of 2 processes too), the order of examples
-does not depend on the number of processes, metrics are means over pairs, a checkpoint holds the metrics that were not
-logged yet, and a checkpoint counts only when it is whole.
+does not depend on the number of processes, metrics are means over examples, a checkpoint holds the metrics that were
+not logged yet, and a checkpoint counts only when it is whole.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,72 +17,32 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from pairwright.errors import PairwrightError
-from pairwright.logprobs.core import AnswerLogps, Batch, answer_logps
-from pairwright.losses import PairLogps, PairLoss, Side
+from pairwright.logprobs.core import Batch, TokenLogps, token_values
+from pairwright.losses import PairLogps, PointLogps, Side, asks
+from pairwright.losses.types import Loss, Record
+from pairwright.train.baselines import BASELINES, Now
 from pairwright.train.callbacks import Keeps
 from pairwright.train.config import in_one_sentence
-from pairwright.train.data import Example
+from pairwright.train.examples import Example
+from pairwright.train.measures import Meter, broken, measures, window
 from pairwright.train.order import Order, Rows
 from pairwright.train.output import MARK, rotate, seal
+from pairwright.train.records import RECORDS, Kind, answers_of, batch_of, collate, joined, parted
 from pairwright.train.reference import Reference, none
 
-Loss = Callable[[PairLogps], PairLoss]
-
-
-def collate(rows: Sequence[Example]) -> dict[str, Tensor]:
-    """Examples as flat tensors: the fields of `Batch`, `weight` and `goal` [B], `score` and `ref` [N] where known.
-
-    Fillers are left out where there is anything else. A process with nothing but fillers computes one, so that it takes
-    part in the step, under the weight 0 and with `filler` set.
-    """
-    rows = [row for row in rows if not row.filler] or [replace(rows[0], weight=0.0)]
-    owner = [i for i, row in enumerate(rows) for _ in row.answers]
-    batch = Batch.of([row.prompt for row in rows], [ids for row in rows for ids in row.answers], owner)
-    inputs = batch._asdict()
-    inputs["weight"] = torch.tensor([row.weight for row in rows], dtype=torch.float32)
-    inputs["filler"] = torch.tensor([row.filler for row in rows])
-    inputs["goal"] = torch.tensor([row.goal for row in rows], dtype=torch.float32)
-    for name, field in (("score", "scores"), ("ref", "refs")):
-        if all(getattr(row, field) is not None for row in rows):
-            values = [value for row in rows for value in getattr(row, field)]
-            inputs[name] = torch.tensor(values, dtype=torch.float32)
-    return inputs
-
-
-class Meter:
-    """Sums over the pairs since the last log, in float64, so that a mean does not depend on the batches.
-
-    Each process has its own; the first one also has what a checkpoint carried over.
-    """
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add the sums of some `[B]` tensors, by name."""
-        names = list(values)
-        totals = torch.stack([values[name].detach().double().sum() for name in names]).tolist()
-        for name, total in zip(names, totals, strict=True):
-            self.sums[name] = self.sums.get(name, 0.0) + total
-
-    def gathered(self, trainer: Trainer) -> dict[str, float]:
-        """The sums over all processes."""
-        if trainer.args.world_size <= 1 or not self.sums:
-            return dict(self.sums)
-        names = sorted(self.sums)
-        mine = torch.tensor([self.sums[name] for name in names], dtype=torch.float64, device=trainer.args.device)
-        total = trainer.accelerator.reduce(mine, "sum").tolist()
-        return dict(zip(names, total, strict=True))
+_KEPT = "baseline of the loss: "
+"""Before the names under which a checkpoint keeps what a baseline remembers, among the sums of its metrics."""
 
 
 class PairTrainer(Trainer):
-    """Train on pairs (or single answers) with any loss.
+    """Train on pairs, single answers or groups of answers, with any loss.
 
     Args:
         model: the policy.
         args: Hugging Face's settings.
-        rows: the examples; all pairs, or all single answers.
-        loss: a bound loss, `PairLogps -> PairLoss`.
+        rows: the examples, all of one kind.
+        loss: a bound loss, or a sum of them; what it says with `@uses(...)` decides what is computed for it.
+        kind: what an example is, and so what record the loss is given.
         reference: what the policy is compared with.
         mark: digest of the run, written into its checkpoints.
         callbacks: what else watches the run.
@@ -96,6 +55,7 @@ class PairTrainer(Trainer):
         rows: Sequence[Example],
         loss: Loss,
         *,
+        kind: Kind = "pairs",
         reference: Reference = none,
         mark: str = "",
         callbacks: Sequence[TrainerCallback] = (),
@@ -110,7 +70,9 @@ class PairTrainer(Trainer):
             )
         # compute_loss divides by the weight of the whole optimisation step, so the trainer must not divide again.
         self.loss_is_scaled_for_ga = True
-        self.loss, self.reference, self.mark, self.meter = loss, reference, mark, Meter()
+        self.loss, self.kind, self.reference, self.mark, self.meter = loss, kind, reference, mark, Meter()
+        self.asks = asks(loss)
+        self.baseline = None if self.asks.baseline is None else BASELINES[self.asks.baseline]()
         # Old checkpoints go when the new one counts, and not before, as the trainer itself would have it.
         self._kept, args.save_total_limit = args.save_total_limit, None
 
@@ -146,7 +108,7 @@ class PairTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
-        """The batches of one optimisation step and, in place of a token count, the weight of all their pairs."""
+        """The batches of one optimisation step and, in place of a token count, the weight of all their examples."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
@@ -163,25 +125,50 @@ class PairTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """This batch's share of the step's weighted mean loss: `sum(weight * loss) / (weight of the whole step)`."""
-        batch, weight = Batch.from_inputs(inputs), inputs["weight"]
-        with self.accelerator.autocast():
-            ref = self.reference(model, batch, inputs)
-        logps = answer_logps(model, batch)
-        pair = pairs_of(logps, inputs, ref)
-        out = self.loss(pair)
+        weight = inputs["weight"]
+        record = self.record(model, inputs)
+        out = self.loss(record)
         if model.training:
-            found = measures(pair, out, weight, single=len(logps.logp) == len(weight))
-            self.meter.add({name: values[~inputs["filler"]] for name, values in found.items()})
+            name = "" if self.baseline is None else self.baseline.measure
+            self.meter.add(measures(record, out, weight, loss=self.loss, baseline=name), inputs["filler"])
         total = weight.sum() if num_items_in_batch is None else num_items_in_batch
         share = (weight * out.loss).sum() / torch.as_tensor(total).clamp_min(1e-12).to(out.loss.dtype)
         # Gradients are averaged over processes; each has only its own part of the sum.
         share = share * self.args.world_size
         return (share, out) if return_outputs else share
 
+    def record(self, model: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Record:
+        """What the loss is given for a batch: the policy's numbers with their gradients, and all else that it needs."""
+        batch = Batch.from_inputs(inputs)
+        with self.accelerator.autocast():
+            ref = self.reference(model, batch, inputs)
+        values, anchor = self._policy(model, batch, batch_of(inputs, "anchor_"))
+        record = RECORDS[self.kind](answers_of(values, inputs, ref, needs=self.asks.needs), inputs)
+        if isinstance(record, PairLogps) and anchor is not None:
+            record = record._replace(anchor=anchor)
+        if self.baseline is not None and isinstance(record, PairLogps | PointLogps):
+            now = Now(model, inputs, record, self.loss, self.reference, self._added, self.accelerator.autocast)
+            record = record._replace(baseline=self.baseline(now))
+        return record
+
+    def _policy(self, model: torch.nn.Module, batch: Batch, anchors: Batch | None) -> tuple[TokenLogps, Side | None]:
+        """What the policy says of the answers, and of the anchors, in one pass."""
+        collides = "token_collision" in self.asks.needs
+        if anchors is None:
+            return token_values(model, batch, collides=collides), None
+        both = token_values(model, joined(batch, anchors), collides=collides)
+        values, rest = parted(both, len(batch.answer_lengths), len(batch.answer_ids))
+        return values, Side(rest.sums.logp, rest.length)
+
+    def _added(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        added: Tensor = self.accelerator.reduce(values, "sum") if self.args.world_size > 1 else values
+        return added
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of this window to a step's line, and stop a run whose loss is no number."""
         if "loss" in logs:
-            means = window(self.meter.gathered(self))
+            means = window(self.meter.gathered(self), self.kind)
             self.meter.sums.clear()
             logs |= means
             if not math.isfinite(logs["loss"]):
@@ -190,7 +177,10 @@ class PairTrainer(Trainer):
 
     def floating_point_ops(self, inputs: Mapping[str, Tensor]) -> int:
         """Six for each weight and token that is not padding: forward and backward."""
-        tokens = inputs["answer_ids"].numel() + int(inputs["prompt_lengths"][inputs["answer_prompt"]].sum())
+        batches = [Batch.from_inputs(inputs), batch_of(inputs, "anchor_")]
+        tokens = sum(
+            each.answer_ids.numel() + int(each.prompt_lengths[each.answer_prompt].sum()) for each in batches if each
+        )
         model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
         return 6 * tokens * sum(weight.numel() for weight in model.parameters())
 
@@ -201,9 +191,9 @@ class PairTrainer(Trainer):
             PairwrightError: one of them is no number.
         """
         sums = self.meter.gathered(self)
-        broken = [name for name, total in sums.items() if not math.isfinite(total)]
-        if broken:
-            raise _no_number(f"{_name(broken[0])} is {sums[broken[0]]}", self.state.global_step)
+        name = broken(sums)
+        if name is not None:
+            raise _no_number(f"{'the loss' if name == 'loss' else name} is {sums[name]}", self.state.global_step)
         model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
         mine = (getattr(weight, "_local_tensor", weight) for weight in model.parameters() if weight.requires_grad)
         bad = torch.tensor(sum(not bool(weight.isfinite().all()) for weight in mine), device=self.args.device)
@@ -221,6 +211,8 @@ class PairTrainer(Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         sums = self.check_finite()
+        if self.baseline is not None:
+            sums |= {_KEPT + name: value for name, value in self.baseline.state().items()}
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -241,6 +233,8 @@ class PairTrainer(Trainer):
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         # All have the names, so that sums can be added up; one has the numbers.
         sums = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))["sums"]
+        if self.baseline is not None:  # the same on all
+            self.baseline.restore({name.removeprefix(_KEPT): sums.pop(name) for name in list(sums) if _KEPT in name})
         self.meter.sums = {name: total if self.args.process_index == 0 else 0.0 for name, total in sums.items()}
         if state.global_step < state.max_steps:
             self.train(resume_from_checkpoint=str(checkpoint))
@@ -253,74 +247,3 @@ class PairTrainer(Trainer):
 
 def _no_number(what: str, step: int) -> PairwrightError:
     return PairwrightError(f"{what} at step {step}; lower learning_rate, or train in float32")
-
-
-def _name(measure: str) -> str:
-    return "the loss" if measure == "loss" else measure
-
-
-def pairs_of(logps: AnswerLogps, inputs: Mapping[str, Tensor], ref: Tensor | None) -> PairLogps:
-    """What a loss takes, from answers that alternate chosen, rejected; a single answer is both its own sides."""
-    single = len(logps.logp) == len(inputs["weight"])
-    score = inputs.get("score")
-
-    def side(at: slice) -> Side:
-        return Side(
-            logp=logps.logp[at],
-            length=logps.length[at],
-            ref=None if ref is None else ref[at],
-            score=None if score is None else score[at],
-        )
-
-    every = slice(None)
-    chosen, rejected = (every, every) if single else (slice(0, None, 2), slice(1, None, 2))
-    goal = inputs["goal"]
-    return PairLogps(side(chosen), side(rejected), goal=None if bool(goal.isnan().all()) else goal)
-
-
-def measures(pair: PairLogps, out: PairLoss, weight: Tensor, *, single: bool) -> dict[str, Tensor]:
-    """What is measured of each pair, `[B]` each: TRL's names verbatim, ours under `pairwright/`.
-
-    Rewards are the loss's own implicit rewards; logps are sums in nats; a pair is right where its chosen reward is the
-    greater. A single answer has no pair's measures.
-    """
-    chosen, rejected = pair.chosen, pair.rejected
-    found = {
-        "loss": weight * out.loss,
-        "weight": weight,
-        "pairs": torch.ones_like(weight),
-        "logps/chosen": chosen.logp,
-        "pairwright/length_chosen": _length(chosen),
-        "pairwright/mean_logp_chosen": chosen.logp / _length(chosen),
-    }
-    if chosen.ref is not None:
-        found["pairwright/log_ratio_chosen"] = chosen.log_ratio
-    if single:
-        return found
-    margin = out.chosen - out.rejected
-    found |= {
-        "logps/rejected": rejected.logp,
-        "rewards/chosen": out.chosen,
-        "rewards/rejected": out.rejected,
-        "rewards/margins": margin,
-        "rewards/accuracies": margin > 0,
-        "pairwright/length_rejected": _length(rejected),
-        "pairwright/mean_logp_rejected": rejected.logp / _length(rejected),
-    }
-    if rejected.ref is not None:
-        found["pairwright/log_ratio_rejected"] = rejected.log_ratio
-    return found
-
-
-def window(sums: Mapping[str, float]) -> dict[str, float]:
-    """Means over the pairs of a window, from their sums; the loss is weighted."""
-    pairs, weight = sums.get("pairs", 0.0), sums.get("weight", 0.0)
-    if not pairs:
-        return {}
-    means = {name: total / pairs for name, total in sums.items() if name not in ("loss", "weight", "pairs")}
-    loss = sums["loss"] / weight if weight else 0.0
-    return {"loss": loss, **means, "pairwright/pairs": pairs}
-
-
-def _length(side: Side) -> Tensor:
-    return side.known("length").to(side.logp.dtype)
