@@ -5,8 +5,6 @@ Each raises if the loss given is not what the name promises.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,10 +13,10 @@ from losses.beside_oracle import KINDS, SETTINGS, assert_slopes, assert_values
 from losses.more_values import VALUES as MORE_VALUES
 from losses.mutants import Mutant
 from losses.pair_values import VALUES as PAIR_VALUES
+from losses.score_values import VALUES as SCORE_VALUES
 from losses.worked_example import Value, rewards_of
 from pairwright.losses import check_loss, takes
 
-SCORE_VALUES = import_module("losses.score_values").VALUES if find_spec("losses.score_values") else []
 Loss = Callable[..., Any]
 VALUES: Sequence[Value] = [*PAIR_VALUES, *SCORE_VALUES, *MORE_VALUES]
 

@@ -1,6 +1,6 @@
 """Mutants of a loss: its source with one small fault, such as a sign turned or a term detached.
 
-A mutant changes one place in the function of the loss, or in a private function of its module that it calls.
+A mutant changes one place in the function of the loss, or in one of its module that it calls and that is no loss.
 Docstrings, decorators, annotations, defaults, messages and the checks of settings stay: other tests hold those.
 """
 
@@ -18,8 +18,9 @@ from torch import Tensor
 from pairwright.losses import LOSSES
 
 Path = tuple[tuple[str, int | None], ...]
-LIMITS = {"positive", "between"}
-RESULTS = {"PairLoss", "GroupLoss", "PointLoss"}
+LIMITS = {"positive", "between", "finite"}
+# What makes a result, and which of its arguments is the loss; implicit rewards come after it.
+RESULTS = {"PairLoss": 0, "GroupLoss": 0, "PointLoss": 0, "_as_given": 1}
 REDUCED, DETACHED = "_planted_mean", "_planted_detach"
 # Words that a slip of the pen exchanges.
 EXCHANGED = {
@@ -104,10 +105,8 @@ def _walk(node: ast.AST, path: Path = ()) -> Iterator[tuple[Path, ast.AST]]:
 
 
 def _left_alone(node: ast.AST) -> bool:
-    if isinstance(node, ast.Raise | ast.Lambda):
-        return isinstance(node, ast.Raise)
-    if isinstance(node, ast.If):  # a guard: nothing in it but a raise
-        return all(isinstance(line, ast.Raise) for line in node.body) and not node.orelse
+    if isinstance(node, ast.If):  # a guard, which ends in an error
+        return isinstance(node.body[-1], ast.Raise) and not node.orelse
     if isinstance(node, ast.Expr):
         call = node.value
         docstring = isinstance(call, ast.Constant)
@@ -210,10 +209,9 @@ def _in_rewards(tree: ast.AST, path: Path) -> bool:
         node = _at(tree, path[: length - 1])
         if (
             isinstance(node, ast.Call)
-            and getattr(node.func, "id", "") in RESULTS
             and field == "args"
             and index is not None
-            and index > 0
+            and index > RESULTS.get(getattr(node.func, "id", ""), index)
         ):
             return True
     return False
@@ -275,7 +273,7 @@ def _alone(module: ModuleType, name: str) -> tuple[ast.Module, list[str]]:
         if current in kept:
             continue
         kept.add(current)
-        if current == name or current.startswith("_"):
+        if current == name or current not in LOSSES:
             changed.append(current)
         left += [
             node.id for node in ast.walk(functions[current]) if isinstance(node, ast.Name) and node.id in functions

@@ -255,17 +255,16 @@ def margin_dpo(case: Case, *, beta: float = 0.1, alpha: float = 1.0) -> Numbers:
 
 
 def modpo(case: Case, *, beta: float = 0.1, weight: float = 0.5, margins: Mapping[str, float] | None = None) -> Numbers:
-    """The reward of the chosen objective is what the others leave of the whole: (beta u - sum w_i r_i) / w_k."""
+    """The reward of the labelled objective is what the others leave of the whole: (beta u - sum w_i r_i) / w_k."""
     shares = {"score": 1 - weight} if margins is None else margins
 
     def reward(answer: Answer) -> float:
-        others = sum(
-            share * (answer.score if name == "score" else answer.scores[name]) for name, share in shares.items()
-        )
-        return (beta * answer.u - others) / weight
+        return (beta * answer.u - sum(share * worth(answer, name) for name, share in shares.items())) / weight
 
-    chosen, rejected = reward(case.chosen), reward(case.rejected)
-    return -lsig(chosen - rejected), chosen, rejected
+    def worth(answer: Answer, name: str) -> float:
+        return answer.worth(case.goal) if name == "score" else answer.scores[name]
+
+    return -lsig(reward(case.chosen) - reward(case.rejected)), beta * case.chosen.u, beta * case.rejected.u
 
 
 def sppo_one(answer: Answer, beta: float) -> float:

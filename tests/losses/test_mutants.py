@@ -2,8 +2,8 @@
 
 mutants.py makes the faults, and killers.py holds what has to see them.
 
-A mutant that no input tells from the loss is no fault. Those are listed here with the reason, and compared with the
-loss on random records; whatever else survives counts against the suite.
+A mutant that no input tells from the loss is no fault. equivalent_mutants.py lists those with the reason, and they are
+compared with the loss on random records; whatever else survives counts against the suite.
 """
 
 from collections import Counter
@@ -13,28 +13,10 @@ import pytest
 import torch
 
 from losses.beside_oracle import KINDS, SETTINGS, slopes_of
+from losses.equivalent_mutants import EQUIVALENT
 from losses.killers import KILLERS, killer, runs
 from losses.mutants import Mutant, mutants
 from pairwright.losses import LOSSES, takes
-
-SQUARE = "it is squared"
-ORDER = "only its order is used, which has no gradient"
-REWARDS = "it only feeds the implicit rewards, which the trainer detaches"
-TOKENS = "tokens are the second of two axes"
-TIES = "it only matters between equal values, which torch keeps in order on a CPU anyway"
-
-# `Mutant.name`, and why no input can tell it from the loss.
-EQUIVALENT = {
-    "aot: in _of_same_rank, like.argsort(stable=True) -> like.argsort(stable=False)": TIES,
-    "aot: policy -> _planted_detach(policy)": ORDER,
-    "aot_unpaired: in _of_same_rank, like.argsort(stable=True) -> like.argsort(stable=False)": TIES,
-    "aot_unpaired: chosen -> _planted_detach(chosen)": ORDER,
-    "ipo_mean: chosen - rejected - 1 / (2 * beta) -> 1 / (2 * beta) - (chosen - rejected)": SQUARE,
-    "ipo_sum: chosen - rejected - 1 / (2 * beta) -> 1 / (2 * beta) - (chosen - rejected)": SQUARE,
-    "ld_dpo: in _tail, -1 -> 1": TOKENS,
-    "sft: record.rejected.mean_logp -> _planted_detach(record.rejected.mean_logp)": REWARDS,
-    "sppo_hard: chosen - target -> target - chosen": SQUARE,
-}
 
 # Faults that anyone makes: a sign turned, a sum for a mean, a factor dropped, a mean too early, a term detached.
 EVERYDAY = (
