@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairwright.errors import InputError, need
-from pairwright.goals import GoalFormat
+from pairwright.goals import Goal, GoalFormat
 from pairwright.logprobs.columns import placement_for
-from pairwright.logprobs.digest import model_digest, same_model
+from pairwright.logprobs.digest import model_digest
 from pairwright.logprobs.models import Dtype, no_bars, open_config, open_model, open_tokenizer
 from pairwright.logprobs.ranks import is_first
 from pairwright.logprobs.stored import check_tokens
@@ -29,7 +29,10 @@ from pairwright.preferences import Preferences
 from pairwright.runs import digest_file, digest_of, versions, write_beside, write_json
 from pairwright.train.cards import model_card
 from pairwright.train.config import TrainConfig, in_one_sentence, resolve
-from pairwright.train.data import Examples, has_reference_columns, pair_examples, point_examples
+from pairwright.train.data import group_examples, pair_examples, point_examples
+from pairwright.train.examples import Examples
+from pairwright.train.losses import Said
+from pairwright.train.origin import reference_of
 from pairwright.train.output import claim, look, remove_checkpoints
 from pairwright.train.policy import has_adapter, open_policy, whole_policy, write_adapter
 from pairwright.train.ranks import by_first, launched
@@ -132,7 +135,7 @@ class Prepared:
 
 
 def train(
-    prefs: Preferences, *, model: str | Path, loss: str = "dpo", output: str | Path | None = None, **settings: Any
+    prefs: Preferences, *, model: str | Path, loss: Said = "dpo", output: str | Path | None = None, **settings: Any
 ) -> TrainedModel:
     """Train a model on preferences.
 
@@ -145,7 +148,8 @@ def train(
         prefs: the data, as it came from `pair`, `select` or `relabel`.
         model: the model to start from: a `save_pretrained` directory, a hub name, the directory of a PEFT adapter, or
             a `TrainedModel`.
-        loss: a loss of `pairwright list losses`, or `module:function`.
+        loss: a loss of `pairwright list losses`, or `module:function`; or a list of terms that are summed, each `{name:
+            dpo, weight: 0.8, beta: 0.1}`, with its own settings in it.
         output: directory of the run; `runs/train-<loss>-<digest>` when not given.
         settings: fields of `TrainConfig`, settings of the loss, names of Hugging Face's `TrainingArguments`.
 
@@ -155,7 +159,7 @@ def train(
         PairwrightError: the loss stopped being a number.
     """
     prepared = prepare(prefs, resolve(model=model, loss=loss, **settings))
-    short = loss.rsplit(":", 1)[-1]
+    short = "+".join(term.name.rsplit(":", 1)[-1] for term in prepared.config.terms)
     return fit(prefs, prepared, Path(output) if output else Path("runs") / f"train-{short}-{prepared.mark[:8]}")
 
 
@@ -165,31 +169,54 @@ def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
     Raises:
         InputError: data, model and settings do not fit each other.
     """
-    from pairwright.losses import needs
-
     tokenizer = open_tokenizer(config.tokenizer or config.model)
     limits = Limits.of(open_config(config.model), config.max_length, config.max_prompt_length)
-    reference, origin = _reference_kind(prefs, config)
-    if config.examples == "responses":
-        examples = point_examples(prefs, tokenizer, split=config.split, limits=limits, truncate=config.truncate)
-        goal = None
-    else:
-        examples = pair_examples(
-            prefs,
-            tokenizer,
-            split=config.split,
-            limits=limits,
-            truncate=config.truncate,
-            reference=config.reference_name if reference == "columns" else None,
-            score="score" if "score" in needs(config.bound_loss()) else None,
-        )
-        goal = _goal(prefs, tokenizer)
-    check_tokens([ids for row in examples.rows for ids in (row.prompt, *row.answers)], config.model)
+    reference, origin = reference_of(prefs, config)
+    examples = _examples(prefs, config, tokenizer, limits, reference)
+    goal = _goal(prefs, tokenizer) if config.examples == "pairs" else None
+    check_tokens(
+        [ids for row in examples.rows for ids in (row.prompt, *row.answers, *(row.anchor or ()))], config.model
+    )
     if config.reference_model is not None:
         from pairwright.train.reference import check_vocabulary
 
         check_vocabulary(open_config(config.model), open_config(config.reference_model), longest=limits.max_length)
     return Prepared(config, examples, tokenizer, limits, reference, goal, _mark(config, examples, reference), origin)
+
+
+def _examples(prefs: Preferences, config: TrainConfig, tokenizer: Any, limits: Limits, reference: str) -> Examples:
+    """The data as tokens, with all that the loss asks for."""
+    from pairwright.losses import asks
+
+    asked = asks(config.bound_loss())
+    every: dict[str, Any] = {"split": config.split, "limits": limits, "truncate": config.truncate}
+    every["reference"] = config.reference_name if reference == "columns" else None
+    score = config.score if "score" in asked.needs or config.threshold is not None else None
+    strangers: dict[str, Any] = {"strangers": asked.baseline == "mismatched_kl", "seed": config.seed}
+    if config.examples == "responses":
+        return point_examples(prefs, tokenizer, score=score, threshold=config.threshold, **strangers, **every)
+    if config.examples == "groups":
+        return group_examples(prefs, tokenizer, score=score, scores=asked.scores, **every)
+    anchor = _anchor(prefs, config) if "anchor" in asked.needs else None
+    return pair_examples(prefs, tokenizer, score=score, scores=asked.scores, anchor=anchor, **strangers, **every)
+
+
+def _anchor(prefs: Preferences, config: TrainConfig) -> Goal:
+    """The goal that generation will ask for.
+
+    Raises:
+        InputError: the pairs ask for no goals, or for goals of other parts.
+    """
+    form = prefs.goal_format
+    if form is None:
+        raise InputError(f"loss {config.loss_name!r} needs pairs that ask for a goal; relabel the data first")
+    if config.anchor_goal is None:
+        return form.best
+    try:
+        form.say(config.anchor_goal)
+    except InputError as error:
+        raise InputError(f"anchor_goal: {error}") from error
+    return config.anchor_goal
 
 
 def _mark(config: TrainConfig, examples: Examples, reference: str) -> str:
@@ -296,16 +323,22 @@ def make_trainer(
         )
     transformers.set_seed(config.seed)
     policy = open_policy(config, keep_before=prepared.reference == "adapter_before")
+    reference, movers = _reference(prepared)
     trainer = PairTrainer(
         policy,
         args,
         rows,
         config.bound_loss(),
         kind=config.examples,
-        reference=_reference(prepared),
+        reference=reference,
         mark=prepared.mark,
-        callbacks=[LastStep(), *callbacks],
+        callbacks=[LastStep(), *movers, *callbacks],
     )
+    if movers and trainer.is_spread:
+        raise InputError(
+            "reference_mix needs all weights in each process, and here they are spread; leave it out, or use the "
+            "profile ddp"
+        )
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not trainer.is_fsdp_enabled:
         raise InputError("the launcher asks for FSDP, which accelerate has for GPUs only; use the profile ddp")
     for watcher in (PrinterCallback, ProgressCallback):
@@ -348,60 +381,18 @@ def _arguments(config: TrainConfig, checkpoints: Path) -> "TrainingArguments":
     return args  # type: ignore[no-any-return]
 
 
-def _reference_kind(prefs: Preferences, config: TrainConfig) -> tuple[str, str]:
-    """Which of the references a run has, and where its numbers come from; `auto` is decided here (decision 0012)."""
-    from pairwright.losses import needs
-
-    wanted, start = config.reference, config.reference_model or config.model
-    there = has_reference_columns(prefs, config.reference_name)
-    columns = f"columns logp_{config.reference_name}"
-    maker = _maker(prefs, config.reference_name)
-    made = f"{columns} of {maker}" if maker else f"{columns}, which came with the data"
-    if wanted == "columns":
-        return wanted, made
-    if wanted == "auto":
-        if "ref" not in needs(config.bound_loss()):
-            return "none", ""
-        passed = ""
-        if there and config.reference_model is None:
-            if maker is None or _is_model(maker, config.model):
-                return "columns", made
-            passed = f" (not the {made}; reference='columns' takes them)"
-        return "store", f"{start}, computed beforehand{passed}"
-    if wanted == "store":
-        return wanted, f"{start}, computed beforehand"
-    if wanted == "none":
-        return wanted, ""
-    if config.reference_model is None:
-        if config.lora is not None:
-            return "adapter_off", f"{start}, at each step"
-        if has_adapter(config):
-            return "adapter_before", f"{start}, at each step"
-    return wanted, f"{start}, at each step"
-
-
-def _maker(prefs: Preferences, name: str) -> str | None:
-    """The model whose log-probabilities `logprobs` wrote as `logp_<name>`; None where the lineage does not say."""
-    steps = (step for step in reversed(prefs.lineage) if step.name == "logprobs" and step.settings.get("name") == name)
-    step = next(steps, None)
-    return None if step is None or step.settings.get("model") is None else str(step.settings["model"])
-
-
-def _is_model(maker: str, model: str) -> bool:
-    """Whether columns are of the model to start from; of a model that is no longer there nobody can tell."""
-    try:
-        return same_model(maker, model)
-    except InputError:
-        return False
-
-
-def _reference(prepared: Prepared) -> "Reference":
+def _reference(prepared: Prepared) -> "tuple[Reference, list[TrainerCallback]]":
+    """The reference, and what moves it."""
     from pairwright.train import reference
+    from pairwright.train.sync import SyncReference
 
     config = prepared.config
     if prepared.reference == "frozen":
         # Opened again, not copied: after a checkpoint was loaded the policy is no longer the model at the start.
-        return reference.frozen(open_model(config.reference_model or config.model, dtype=config.dtype))
+        model = open_model(config.reference_model or config.model, dtype=config.dtype)
+        mix, every = config.reference_mix, config.reference_every
+        movers: list[TrainerCallback] = [] if mix is None else [SyncReference(model, mix=mix, every=every)]
+        return reference.frozen(model), movers
     ways: dict[str, Reference] = {
         "none": reference.none,
         "columns": reference.columns,
@@ -409,7 +400,7 @@ def _reference(prepared: Prepared) -> "Reference":
         "adapter_off": reference.adapter_off,
         "adapter_before": reference.adapter_before,
     }
-    return ways[prepared.reference]
+    return ways[prepared.reference], []
 
 
 def _goal(prefs: Preferences, tokenizer: Any) -> GoalFormat | None:
@@ -436,7 +427,7 @@ def _save(policy: Any, prefs: Preferences, prepared: Prepared, done: TrainedMode
         examples=done.examples,
         dropped=done.dropped,
         notes=prepared.examples.notes,
-        reference=prepared.reference.replace("_", " "),
+        reference="moving" if config.reference_mix is not None else prepared.reference.replace("_", " "),
         goal=prepared.goal,
         last=lines[-1] if lines else {},
     )

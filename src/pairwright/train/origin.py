@@ -6,8 +6,8 @@ from pairwright.errors import InputError
 from pairwright.logprobs.digest import same_model
 from pairwright.preferences import Preferences
 from pairwright.train.config import TrainConfig
-from pairwright.train.data import has_reference_columns
 from pairwright.train.policy import has_adapter
+from pairwright.train.wants import has_reference_columns
 
 if TYPE_CHECKING:
     from pairwright.losses import Asks
@@ -35,7 +35,8 @@ def reference_of(prefs: Preferences, config: TrainConfig) -> tuple[str, str]:
     if wanted == "frozen" or (wanted == "auto" and _at_each_step(config, asked)):
         return _frozen(config), f"{start}, at each step{_moving(config)}"
     passed = ""
-    if wanted == "auto" and config.reference_model is None and _has_columns(prefs, config):
+    there = has_reference_columns(prefs, config.reference_name, examples=config.examples)
+    if wanted == "auto" and config.reference_model is None and there:
         if asked.baseline == "mismatched_kl":
             passed = f" (the {columns}, know no answers to other prompts)"
         elif maker is None or _is_model(maker, config.model):
@@ -68,13 +69,6 @@ def _moving(config: TrainConfig) -> str:
         return ""
     steps = "step" if config.reference_every == 1 else f"{config.reference_every} steps"
     return f", which goes to the policy by {config.reference_mix:g} each {steps}"
-
-
-def _has_columns(prefs: Preferences, config: TrainConfig) -> bool:
-    """Whether the data hold the reference's numbers for such examples; only pairs have columns of their own."""
-    if config.examples == "pairs":
-        return has_reference_columns(prefs, config.reference_name)
-    return f"logp_{config.reference_name}" in prefs.responses.collect_schema()
 
 
 def _columns(prefs: Preferences, config: TrainConfig) -> tuple[str, str | None]:

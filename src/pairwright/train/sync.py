@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import extract_model_from_parallel
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pairwright.errors import need
 
 REFERENCE = "reference.safetensors"
 """In a checkpoint: the weights of the reference as it was."""
@@ -52,7 +53,8 @@ class SyncReference(TrainerCallback):
     ) -> None:
         """Move the reference, where it is its turn."""
         if model is not None and state.global_step % self.every == 0:
-            move(self.reference, extract_model_from_parallel(model), mix=self.mix)
+            accelerate: Any = need("accelerate", extra="train")
+            move(self.reference, accelerate.utils.extract_model_from_parallel(model), mix=self.mix)
 
     def keep(self, checkpoint: Path) -> None:
         """Write the reference into a checkpoint."""
