@@ -1,7 +1,9 @@
-"""Write the generated pages of docs/reference/ and check the links of every page: `make docs`.
+"""Write the generated pages and figures of docs/ and check the links of every page: `make docs`.
 
-python docs/build.py            write the pages, then check the links
+python docs/build.py            write the pages and figures, then check the links
 python docs/build.py --check    write nothing; fail when a page is not what its source says, or a link is dead
+
+Pages must agree to the letter, figures to a fraction of a pixel: another version of torch may round a curve otherwise.
 """
 
 import argparse
@@ -11,13 +13,21 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+from docstrings import Fault
+from loss_figures import DIVERGED, curves_of, curves_of_divergences, figure_of
+from loss_pages import loss_page, plugs_page, table_of_losses
+from panels import draw, same_picture
+
+from pairwright.losses import LOSSES
+from pairwright.losses.divergences import DIVERGENCES
+from pairwright.losses.weightings import WEIGHTINGS
 from pairwright.plug import listing
 
-ROOT = Path(__file__).resolve().parents[1]
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
 
-# Page -> its title, where the table lives, and what one entry is called.
+# Page -> its title, where the table lives, and what one entry is called. Losses have pages of their own.
 TABLES = {
-    "losses": ("Losses", "pairwright.losses.table:LOSSES", "loss"),
     "metrics": ("Metrics of `select`", "pairwright.metrics.table:METRICS", "metric"),
     "cuts": ("Cuts of `select`", "pairwright.cuts:CUTS", "cut"),
     "rules": ("Rules of `pair`", "pairwright.pairing:PAIRINGS", "rule"),
@@ -25,7 +35,29 @@ TABLES = {
     "scorers": ("Scorers of `score`", "pairwright.scorers.table:SCORERS", "scorer"),
     "checks": ("Checks of `audit`", "pairwright.audit.table:CHECKS", "check"),
 }
-LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+LINK = re.compile(r"!?\[[^\]]+\]\(([^)\s]+)\)")
+BETWEEN = re.compile(r"(<!-- losses: written by make docs -->\n).*(\n<!-- end of losses -->)", re.DOTALL)
+
+OF_DIVERGENCES = """
+A loss with a reference looks at the log-ratio `u = logp - ref`, which belongs to the penalty KL(policy || reference).
+Another penalty puts `f(u)` in its place. It is a setting of the training, or of one term of a sum:
+
+```yaml
+- {do: train, model: MODEL, loss: dpo, beta: 0.1, divergence: js_divergence}
+- {do: train, model: MODEL, loss: nca_pair, divergence: {name: alpha_divergence, alpha: 0.3}}
+```
+
+It works with every loss that sees policy and reference by their log-ratio alone; the others refuse it by name.
+"""
+OF_WEIGHTINGS = """
+A weight for each pair by how likely the policy is to say its answers itself. It has no gradient. It is a setting of the
+training, or of one term of a sum, and works with every loss of pairs:
+
+```yaml
+- {do: train, model: MODEL, loss: dpo, beta: 0.1, weighting: wpo}
+- {do: train, model: MODEL, loss: simpo, weighting: {name: wpo, max_weight: 2.0}}
+```
+"""
 
 
 def page(name: str) -> str:
@@ -46,8 +78,51 @@ def page(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def pages() -> Iterator[tuple[Path, str]]:
+    """Every generated page, and the losses' README with its table put in.
+
+    Raises:
+        Fault: a docstring lacks a part that its page needs.
+    """
+    for name in TABLES:
+        yield DOCS / "reference" / f"{name}.md", page(name)
+    losses = DOCS / "losses"
+    for name in LOSSES:
+        yield losses / f"{name}.md", loss_page(name)
+    figure = (
+        "![DPO and its gradient under each divergence](divergences.svg)\n\n`dpo` with `beta=0.5` under each of them."
+    )
+    yield losses / "divergences.md", plugs_page("Divergences", OF_DIVERGENCES, DIVERGENCES, figure=figure)
+    yield losses / "weightings.md", plugs_page("Weightings", OF_WEIGHTINGS, WEIGHTINGS)
+    readme = losses / "README.md"
+    table = table_of_losses()
+    text, found = BETWEEN.subn(lambda match: match[1] + table + match[2], readme.read_text(encoding="utf-8"))
+    if found != 1:
+        raise Fault("docs/losses/README.md has no place for the table of losses; see BETWEEN in docs/build.py")
+    yield readme, text
+
+
+def pictures() -> Iterator[tuple[Path, str]]:
+    """Every generated figure."""
+    for name in LOSSES:
+        figure = figure_of(name)
+        title = f"Loss and gradient of {name}"
+        yield (
+            DOCS / "losses" / f"{name}.svg",
+            draw(curves_of(name), title=title, along=figure.along, start=figure.start),
+        )
+    title = "DPO and its gradient under each divergence"
+    drawn = draw(curves_of_divergences(), title=title, along=DIVERGED.along, start=DIVERGED.start)
+    yield DOCS / "losses" / "divergences.svg", drawn
+
+
+def left_over(made: set[Path]) -> Iterator[Path]:
+    """Files of docs/losses/ that nothing makes any more."""
+    yield from sorted({*DOCS.glob("losses/*.md"), *DOCS.glob("losses/*.svg")} - made)
+
+
 def dead_links() -> Iterator[str]:
-    """`file: target` for each relative link to a file that is not there. Nothing is fetched from the network."""
+    """`file: target` for each relative link or figure that is not there. Nothing is fetched from the network."""
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]):
         for target in LINK.findall(path.read_text(encoding="utf-8")):
             file = target.split("#")[0]
@@ -55,12 +130,22 @@ def dead_links() -> Iterator[str]:
                 yield f"{path.relative_to(ROOT)}: {target}"
 
 
-def stale_pages() -> Iterator[str]:
-    """Pages that differ from what their sources say now."""
-    for name in TABLES:
-        path = ROOT / "docs" / "reference" / f"{name}.md"
-        if not path.exists() or path.read_text(encoding="utf-8") != page(name):
-            yield f"docs/reference/{name}.md is not what its source says; run: make docs"
+def faults(*, write: bool) -> Iterator[str]:
+    """What is wrong; with `write`, pages and figures are put right first."""
+    text, drawn = dict(pages()), dict(pictures())
+    for path, content in (text | drawn).items():
+        there = path.read_text(encoding="utf-8") if path.exists() else ""
+        # A figure that only rounds otherwise is left as it is, so that two machines do not take turns in changing it.
+        if there == content or (path in drawn and same_picture(there, content)):
+            continue
+        if write:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        else:
+            yield f"{path.relative_to(ROOT)} is not what its source says; run: make docs"
+    for path in left_over(set(text) | set(drawn)):
+        yield f"{path.relative_to(ROOT)} belongs to no loss; delete it"
+    yield from (f"dead link in {link}" for link in dead_links())
 
 
 def main() -> int:
@@ -68,16 +153,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check
-    if not check:
-        (ROOT / "docs" / "reference").mkdir(exist_ok=True)
-        for name in TABLES:
-            (ROOT / "docs" / "reference" / f"{name}.md").write_text(page(name), encoding="utf-8")
-    faults = [*(stale_pages() if check else ()), *(f"dead link in {link}" for link in dead_links())]
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    if not faults:
-        print(f"{len(TABLES)} reference pages and all links are right")
-    return bool(faults)
+    try:
+        found = list(faults(write=not check))
+    except Fault as fault:
+        found = [str(fault)]
+    for line in found:
+        print(line, file=sys.stderr)
+    if not found:
+        print(f"{len(TABLES)} reference pages, {len(LOSSES)} losses with their figures, and all links are right")
+    return bool(found)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,215 @@
+"""The pages of docs/losses/: one for each loss, drawn from its docstring, its signature and what it says it uses."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from docstrings import Anatomy, anatomy, flat, is_formula
+from loss_examples import call_lines, printed, recipe_lines, train_lines
+from loss_figures import figure_of, fixed
+
+from pairwright.losses import LOSSES, GroupLogps, PairLogps, PointLogps, asks, takes
+from pairwright.losses.divergences import DIVERGENCES
+from pairwright.losses.weightings import WEIGHTINGS
+from pairwright.plug import settings_of, source
+
+Loss = Callable[..., Any]
+
+NEEDS = {
+    "ref": ("reference", "`ref`: a reference, which is a frozen model, or columns of its log-probabilities"),
+    "length": ("lengths", "`length`: the number of tokens of each answer"),
+    "score": ("score", "`score`: a score of every answer"),
+    "scores": ("named scores", "`scores`: the named scores of every answer"),
+    "token_logp": ("tokens", "`token_logp`: the log-probability of each token"),
+    "token_ref": ("tokens", "`token_ref`: the same of the reference, which is therefore run at each step"),
+    "token_collision": (
+        "tokens",
+        "`token_collision`: how likely the policy is to say one token twice, at each token; the trainer computes it",
+    ),
+    "anchor": ("goals", "`anchor`: pairs that ask for a goal (`relabel` them)"),
+}
+BASELINES = {
+    "mismatched_kl": (
+        "KL estimate",
+        "a baseline: an estimate of the KL between policy and reference, which the trainer makes of answers to other "
+        "prompts; without one it is 0",
+    ),
+    "running_mean": (
+        "running mean",
+        "a baseline: the running mean of all implicit rewards, which the trainer keeps; without one it is 0",
+    ),
+}
+RECORDS = {
+    PairLogps: ("pairs", "pairs"),
+    GroupLogps: ("groups", "groups of scored answers to one prompt (`examples: groups`)"),
+    PointLogps: ("single answers", "single answers, each wanted or unwanted (`examples: responses`)"),
+}
+
+
+def loss_page(name: str) -> str:
+    """The page of one loss.
+
+    Args:
+        name: of `LOSSES`.
+
+    Raises:
+        Fault: its docstring lacks a part.
+    """
+    loss = LOSSES[name]
+    parts = anatomy(name, loss)
+    lines = [
+        f"# {name}",
+        "",
+        *_top(parts, name),
+        f"![Loss and gradient of {name} along: {figure_of(name).along}]({name}.svg)",
+        "",
+        _caption(name),
+        "",
+        *_told(parts, name, "##"),
+        "## What it needs",
+        "",
+        *_needs(loss),
+        "",
+        *_settings(loss, parts, "##"),
+        "## What it gives",
+        "",
+        _gives(parts),
+        "",
+        "## Use it",
+        "",
+        "In a recipe:",
+        "",
+        "```yaml",
+        *recipe_lines(name),
+        "```",
+        "",
+        "In Python:",
+        "",
+        "```python",
+        *train_lines(name),
+        "```",
+        "",
+        "By itself, in any trainer; what is printed stands beside it:",
+        "",
+        "```python",
+        *printed(call_lines(name)),
+        "```",
+        "",
+        "## Source",
+        "",
+        source(loss),
+        "",
+        f"Written by `make docs` from the docstring of `{name}` in `{loss.__module__}`; change that, not this page.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def plugs_page(title: str, opening: str, table: Mapping[str, Loss], *, figure: str | None = None) -> str:
+    """One page for the plugs of a small table, each with its parts."""
+    lines = [f"# {title}", "", opening.strip(), ""]
+    if figure:
+        lines += [figure, ""]
+    for name, plug in table.items():
+        parts = anatomy(name, plug)
+        needs = sorted(asks(plug).needs)
+        lines += [f"## {name}", "", *_top(parts, name), *_told(parts, name, "###")]
+        if needs:
+            lines += ["### What it needs", "", *(f"- {NEEDS[need][1]}" for need in needs), ""]
+        lines += [*_settings(plug, parts, "###"), f"Source: {source(plug)}", ""]
+    module = next(iter(table.values())).__module__
+    lines.append(f"Written by `make docs` from the docstrings in `{module}`; change those, not this page.")
+    return "\n".join(lines) + "\n"
+
+
+def table_of_losses() -> str:
+    """All losses in one table: name, what it does, what it needs, what it takes, source."""
+    lines = ["| loss | what it does | needs | takes | source |", "|---|---|---|---|---|"]
+    for name, loss in LOSSES.items():
+        needs = ", ".join(_short(loss)) or "nothing"
+        kinds = ", ".join(RECORDS[kind][0] for kind in takes(loss))
+        cells = (f"[`{name}`]({name}.md)", anatomy(name, loss).summary, needs, kinds, source(loss))
+        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _begun(text: str) -> str:
+    """The text with a capital letter, unless it begins with a symbol, such as `u = 0`."""
+    return text[0].upper() + text[1:] if re.match(r"(a|[a-z]{2,})\b(?! (=|->))", text) else text
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def page_of(name: str) -> str | None:
+    """The page where a loss, a divergence or a weighting stands; None where it is none of these."""
+    pages = {f"{name}.md": LOSSES, f"divergences.md#{name}": DIVERGENCES, f"weightings.md#{name}": WEIGHTINGS}
+    return next((page for page, table in pages.items() if name in table), None)
+
+
+def _linked(text: str, own: str) -> str:
+    """The text, in which each other loss, divergence or weighting leads to its page."""
+
+    def link(match: re.Match[str]) -> str:
+        page = None if match[1] == own else page_of(match[1])
+        return f"[{match[0]}]({page})" if page else match[0]
+
+    return re.sub(r"`(\w+)`", link, text)
+
+
+def _top(parts: Anatomy, own: str) -> Iterator[str]:
+    yield from (_linked(parts.summary, own), "")
+    for block in parts.body:
+        if is_formula(block):
+            yield from ("```text", *(line.removeprefix("    ") for line in block.splitlines()), "```", "")
+        else:
+            yield from (_linked(flat(block), own), "")
+
+
+def _told(parts: Anatomy, own: str, level: str) -> Iterator[str]:
+    for title, text in (("Limits", parts.limits), ("Relations", parts.relations)):
+        text = _linked(text, own)
+        yield from (f"{level} {title}", "", _begun(text), "")
+
+
+def _caption(name: str) -> str:
+    """What the figure does not say itself."""
+    shared = ", ".join(f"`{key}={value!r}`" for key, value in fixed(name).items())
+    drawn = f"Drawn by our own function{f' with {shared}' if shared else ''}; what does not move stands still."
+    return f"{drawn} {figure_of(name).note}".strip()
+
+
+def _needs(loss: Loss) -> Iterator[str]:
+    asked = asks(loss)
+    yield f"It takes {', or '.join(RECORDS[kind][1] for kind in takes(loss))}, and of each answer its `logp`. Besides:"
+    yield ""
+    rows = [NEEDS[name][1] for name in NEEDS if name in asked.needs]
+    if asked.baseline:
+        rows.append(BASELINES[asked.baseline][1])
+    if asked.of_batch:
+        rows.append("a batch: the value of a pair depends on the pairs that it is computed with")
+    yield from (f"- {row}" for row in rows or ["nothing"])
+
+
+def _short(loss: Loss) -> list[str]:
+    asked = asks(loss)
+    words = [NEEDS[name][0] for name in NEEDS if name in asked.needs]
+    words += [BASELINES[asked.baseline][0]] if asked.baseline else []
+    words += ["a batch"] if asked.of_batch else []
+    return list(dict.fromkeys(words))
+
+
+def _settings(plug: Loss, parts: Anatomy, level: str) -> Iterator[str]:
+    known = settings_of(plug)
+    if not known:
+        return
+    yield from (f"{level} Settings", "", "| setting | default | meaning |", "|---|---|---|")
+    for name, parameter in known.items():
+        default = "required" if parameter.default is parameter.empty else f"`{parameter.default!r}`"
+        yield f"| `{name}` | {default} | {_cell(parts.args[name])} |"
+    yield ""
+
+
+def _gives(parts: Anatomy) -> str:
+    text = _begun(parts.returns)
+    return f"{text} It refuses with `InputError` where {parts.raises}" if parts.raises else text
