@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.trl_stand_in import assert_rewards, assert_same, draw, gradients, kto_trainer, points, record, shifted
+from losses.trl_stand_in import assert_rewards, assert_same, draw, gradients, kto_trainer, points, record
 from pairwright.losses import LOSSES
 
 WANTED = {"mixed": (True, False, False, True), "all wanted": (True,) * 4, "none wanted": (False,) * 4}
@@ -19,9 +19,9 @@ WANTED = {"mixed": (True, False, False, True), "all wanted": (True,) * 4, "none 
 def strangers(kl: float, *, seed: int = 9) -> tuple[tuple[list[Tensor], list[Tensor]], Tensor]:
     """Four completions whose log-ratios have the mean `kl`, as tokens of policy and reference; and what we make of it.
 
-    The baseline is the mean of the log-ratios, 0 if it is below; computed here from the tokens.
+    The baseline is the mean of the log-ratios, or 0 where that is below 0; computed here from the tokens.
     """
-    batch = shifted(draw(seed=seed))
+    batch = draw(seed=seed)
     policy = [chosen.detach() for chosen, _ in batch.policy]
     reference = [chosen for chosen, _ in batch.reference]
     off = kl - torch.stack([p.sum() - r.sum() for p, r in zip(policy, reference, strict=True)]).mean()
