@@ -5,7 +5,7 @@
 #   make test-all     every test (what the machine cannot run is skipped with its reason)
 #   make check        lint, format and types, as continuous integration runs them
 #   make bench        every script of benchmarks/, each of which prints the number of one claim about speed
-#   make docs         writes the generated pages of docs/reference/ and checks the links of every page
+#   make docs         writes the pages and figures that docs/ has of the code, and checks the links of every page
 #
 # Torch is installed first and alone. On Linux the ordinary package index gives its CUDA build, which also runs on a CPU
 # but is large. To get the small CPU build, point pip at an index or folder that has it before the first `make`, with
