@@ -6,7 +6,8 @@ run, on numbers that we choose, without a network. Gradients are taken in every 
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -236,17 +237,16 @@ class _Metrics(dict[str, list[float]]):
         return self[key]
 
 
-class _experimental(warnings.catch_warnings):  # noqa: N801 (a context, called like a function)
+@contextmanager
+def _experimental() -> Iterator[None]:
     """TRL keeps these trainers among its unstable parts and says so at import; constraints.txt pins the version.
 
     It also asks transformers 5 for a name that is called deprecated there.
     """
-
-    def __enter__(self) -> Any:
-        entered = super().__enter__()
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are importing from 'trl.experimental'")
         warnings.filterwarnings("ignore", message=".gradient_checkpointing. is deprecated", category=FutureWarning)
-        return entered
+        yield
 
 
 def _bare(kind: type, **attributes: Any) -> Any:
@@ -296,7 +296,7 @@ def _paired_batch(trainer: Any, batch: Batch) -> tuple[Tensor, dict[str, float]]
         inputs[f"{name}_attention_mask"] = there.long()
         inputs[f"{name}_labels"] = torch.where(mask == 1, 1, -100)
         for side in sides:
-            # The place before a token predicts it; the first token is predicted by none. Absent ones are as likely as not.
+            # The place before a token predicts it, so that nothing predicts the first; what is absent is said anyhow.
             said = torch.nn.functional.pad(side[1:], (0, width - side.numel() + 1), value=-0.5)
             logits.append(torch.stack([torch.log(-torch.expm1(said)), said], dim=-1))
     table = torch.stack(logits)
