@@ -3,7 +3,23 @@ import torch
 from torch import tensor
 
 from pairwright.errors import InputError
-from pairwright.losses import PairLogps, Side, dpo, needs, simpo, uses
+from pairwright.losses import (
+    Asks,
+    GroupLogps,
+    PairLogps,
+    PointLogps,
+    Side,
+    asks,
+    dpo,
+    goal_sft,
+    infonca,
+    kto,
+    modpo,
+    needs,
+    simpo,
+    takes,
+    uses,
+)
 from pairwright.plug import bind
 
 
@@ -57,3 +73,100 @@ def test_a_bound_loss_still_says_what_it_needs() -> None:
 def test_a_loss_cannot_need_an_unknown_field() -> None:
     with pytest.raises(InputError, match="cannot need 'reward'; it may need anchor, length, ref"):
         uses("reward")
+
+
+def test_tokens_have_one_axis_more() -> None:
+    Side(logp=tensor([-3.0]), token_logp=tensor([[-1.0, -2.0]]))
+    for wrong in (tensor([-3.0]), tensor([[-1.0, -2.0], [0.0, 0.0]])):
+        with pytest.raises(InputError, match="token_logp has shape"):
+            Side(logp=tensor([-3.0]), token_logp=wrong)
+
+
+def test_named_scores_have_the_shape_of_answers() -> None:
+    with pytest.raises(InputError, match=r"safety has shape \[2\] but logp has \[1\]"):
+        Side(logp=tensor([-3.0]), scores={"safety": tensor([1.0, 2.0])})
+
+
+def test_the_main_score_is_named_too() -> None:
+    side = Side(tensor([-1.0]), score=tensor([7.0]), scores={"safety": tensor([0.2])})
+    assert side.named("score").item() == 7
+    assert side.named("safety").item() == pytest.approx(0.2)
+    with pytest.raises(InputError, match="needs the score 'brevity' on every answer; there are safety"):
+        side.named("brevity")
+
+
+def test_a_side_is_changed_in_all_its_tensors() -> None:
+    side = Side(
+        tensor([-3.0, -4.0]),
+        score=tensor([1.0, 2.0]),
+        scores={"safety": tensor([5.0, 6.0])},
+        token_logp=tensor([[-1.0, -2.0], [-4.0, 0.0]]),
+    )
+    second = side.mapped(lambda value: value[1:])
+    assert second.logp.tolist() == [-4.0]
+    assert second.named("score").tolist() == [2.0]
+    assert second.named("safety").tolist() == [6.0]
+    assert second.known("token_logp").tolist() == [[-4.0, 0.0]]
+    assert second.ref is None
+    assert side.logp.tolist() == [-3.0, -4.0]
+
+
+def test_pairs_are_groups_of_two_with_the_chosen_side_first() -> None:
+    """Under the goal 6 answers of 9 and 6 are worth -3 and 0; without one, their scores."""
+    nine, six = (
+        Side(tensor([logp]), tensor([4]), tensor([-2.0]), tensor([score]), {"safety": tensor([score])})
+        for logp, score in ((-1.0, 9.0), (-5.0, 6.0))
+    )
+    group = GroupLogps.of(PairLogps(nine, six, goal=tensor([6.0])))
+    assert group.answers.logp.tolist() == [[-1.0, -5.0]]
+    assert group.answers.known("length").tolist() == [[4, 4]]
+    assert group.answers.named("safety").tolist() == [[9.0, 6.0]]
+    assert group.worth.tolist() == [[-3.0, 0.0]]
+    assert group.there.tolist() == [[True, True]]
+    for goal in (None, tensor([torch.nan])):
+        assert group._replace(goal=goal).worth.tolist() == [[9.0, 6.0]]
+
+
+def test_a_group_without_scores_has_no_worth() -> None:
+    bare = Side(tensor([-1.0]))
+    with pytest.raises(InputError, match="needs 'score'"):
+        _ = GroupLogps.of(PairLogps(bare, bare)).worth
+
+
+def test_a_pair_without_an_anchor_says_so() -> None:
+    bare = Side(tensor([-1.0]), tensor([2]))
+    with pytest.raises(InputError, match="needs 'anchor'; give pairs that ask for a goal"):
+        goal_sft(PairLogps(bare, bare))
+
+
+def test_what_a_loss_asks_for_besides_fields() -> None:
+    assert asks(kto) == Asks(frozenset({"ref"}), baseline="mismatched_kl")
+    assert asks(bind(kto, {"beta": 0.3}, kind="loss")) == asks(kto)
+    assert asks(lambda pair: pair) == Asks()
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields", "scores"),
+    [
+        ({}, {"ref", "score"}, ()),
+        ({"margins": {"score": 0.5}}, {"ref", "score"}, ()),
+        ({"margins": {"safety": 0.5}}, {"ref", "scores"}, ("safety",)),
+        ({"margins": {"safety": 0.5, "score": 0.1, "x": 1}}, {"ref", "score", "scores"}, ("safety", "x")),
+        ({"margins": {}}, {"ref"}, ()),
+    ],
+)
+def test_the_scores_that_a_loss_reads_are_those_of_its_setting(
+    settings: dict[str, dict[str, float]], fields: set[str], scores: tuple[str, ...]
+) -> None:
+    """None, the default of `modpo`, is the main score."""
+    asked = asks(bind(modpo, settings, kind="loss"))
+    assert asked.needs == fields
+    assert asked.scores == scores
+    assert needs(modpo) == {"ref", "score"}
+
+
+def test_the_records_that_a_loss_takes_are_those_of_its_annotation() -> None:
+    assert takes(dpo) == (PairLogps,)
+    assert takes(infonca) == (PairLogps, GroupLogps)
+    assert takes(bind(kto, {}, kind="loss")) == (PairLogps, PointLogps)
+    assert takes(lambda pair: pair) == (PairLogps,)
