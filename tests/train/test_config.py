@@ -77,6 +77,14 @@ def test_grouped_settings_say_the_same() -> None:
         ({"divergence": {"alpha": 0.5}}, "divergence needs a name"),
         ({"loss": "simpo", "divergence": "js_divergence"}, "simpo"),
         ({"weighting": "wqo"}, "no weighting 'wqo'; did you mean 'wpo'"),
+        ({"loss": [{"name": "modpo", "weight": 0.5}]}, "'weight' could mean two things"),
+        ({"loss": "kto", "examples": "responses"}, "'kto' must know which answers are wanted; set threshold"),
+        ({"loss": ["kto", "sft"], "examples": "responses"}, "'kto . sft' must know which answers are wanted"),
+        ({"loss": "kto", "examples": "groups"}, "takes no groups; set examples to 'pairs' or 'responses'"),
+        ({"loss": "kto", "reference": "columns"}, "answers to other prompts.*set reference to 'store' or 'frozen'"),
+        ({"loss": "infonca", "examples": "groups", "threshold": 5}, "is trained on groups here; leave threshold out"),
+        ({"loss": "infonca", "score": "helpfulness"}, "no column of scores; say 'score_helpfulness'"),
+        ({"loss": ["kto", "bco"]}, "different baselines"),
         ({"loss": []}, "give a name, or a list of terms"),
         ({"loss": 5}, "give a name, or a list of terms"),
         ({"loss": ["dpo", 5]}, "give a name, or a list of terms"),
@@ -121,6 +129,14 @@ def test_a_list_of_losses_is_kept_as_terms_with_all_their_settings() -> None:
     assert TrainConfig.model_validate_json(config.model_dump_json()) == config
 
 
+def test_a_loss_with_a_weight_of_its_own_says_it_under_settings() -> None:
+    (term,) = resolve(model="m", loss=[{"name": "modpo", "settings": {"weight": 0.3}}]).terms
+    assert (term.weight, term.settings["weight"]) == (1.0, 0.3)
+    (term,) = resolve(model="m", loss=[{"name": "modpo", "weight": 2, "settings": {"weight": 0.3}}]).terms
+    assert (term.weight, term.settings["weight"]) == (2.0, 0.3)
+    assert resolve(model="m", loss="modpo", weight=0.3).loss_settings["weight"] == 0.3
+
+
 def test_the_sum_is_the_sum() -> None:
     """0.8 ln 2 + 0.2 * 12 / 8 at policy = reference."""
     import math
@@ -145,6 +161,8 @@ def test_one_loss_and_a_list_of_it_are_the_same_loss() -> None:
 def test_a_run_may_move_its_reference_and_name_its_goal() -> None:
     config = resolve(model="m", reference_mix=0.6, reference_every=16)
     assert (config.reference, config.reference_mix, config.reference_every) == ("auto", 0.6, 16)
+    assert resolve(model="m", loss="infonca", score="score_helpfulness").score == "score_helpfulness"
+    assert resolve(model="m", loss="sft", examples="responses").threshold is None
     assert resolve(model="m", loss="goal_sft", anchor_goal=[9, 7.5]).anchor_goal == (9.0, 7.5)
 
 

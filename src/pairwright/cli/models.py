@@ -44,7 +44,7 @@ def train(verb: str, arguments: Sequence[str]) -> int:
     target = out("The training's directory: model/, metrics.jsonl, checkpoints/. A stopped training continues there.")
     flags = [IN, target, FROM, COLUMNS, *own_flags(verb, schema), STRICT, JSON, DEBUG]
     given = parse(verb, description(function), flags, arguments)
-    if given["loss"].lstrip().startswith("["):
+    if given["loss"].lstrip().startswith(("[", "{")):
         given["loss"] = value_of(given["loss"], where="--loss")
     settings = settings_given(verb, schema, given)
     speaks = is_first()

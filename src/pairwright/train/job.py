@@ -148,8 +148,8 @@ def train(
         prefs: the data, as it came from `pair`, `select` or `relabel`.
         model: the model to start from: a `save_pretrained` directory, a hub name, the directory of a PEFT adapter, or
             a `TrainedModel`.
-        loss: a loss of `pairwright list losses`, or `module:function`; or a list of terms that are summed, each `{name:
-            dpo, weight: 0.8, beta: 0.1}`, with its own settings in it.
+        loss: a loss of `pairwright list losses`, or `module:function`; or a list of terms that are summed, each with
+            its own settings, such as `{name: dpo, weight: 0.8, beta: 0.1}`.
         output: directory of the run; `runs/train-<loss>-<digest>` when not given.
         settings: fields of `TrainConfig`, settings of the loss, names of Hugging Face's `TrainingArguments`.
 
