@@ -24,6 +24,15 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "apo_zero_unpaired: in _valued, up * (beta * (zero - log_ratio)).sigmoid()"
         " -> (beta * (zero - log_ratio)).sigmoid()",
     ),
+    "its absolute value is taken": (
+        "GroupLogps.worth: score - goal -> goal - score",
+        "PairLogps.score_gap: chosen - self.goal -> self.goal - chosen",
+        "PairLogps.score_gap: rejected - self.goal -> self.goal - rejected",
+    ),
+    "it is only looked at for being there, or for its shape": (
+        "GroupLogps.of: value -> _planted_detach(value)",
+        "GroupLogps.there: self.answers.logp -> _planted_detach(self.answers.logp)",
+    ),
     "it is squared": (
         "ipo_mean: chosen - rejected - 1 / (2 * beta) -> 1 / (2 * beta) - (chosen - rejected)",
         "ipo_sum: chosen - rejected - 1 / (2 * beta) -> 1 / (2 * beta) - (chosen - rejected)",

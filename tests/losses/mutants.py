@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
@@ -251,8 +252,11 @@ def _counting(change: Callable[[Tensor], Tensor], counts: Callable[[Tensor], boo
     return plant
 
 
-def _compiled(module: ModuleType, tree: ast.Module, name: str, touched: list[int]) -> Callable[..., Any]:
+def _compiled(
+    module: ModuleType, tree: ast.Module, name: str, touched: list[int], known: Mapping[str, Any] | None = None
+) -> Callable[..., Any]:
     fresh = ModuleType(module.__name__)
+    fresh.__dict__.update(known or {})
     fresh.__dict__[DETACHED] = _counting(Tensor.detach, lambda value: value.requires_grad, touched)
     fresh.__dict__[REDUCED] = _counting(
         lambda value: value.mean(), lambda value: value.dim() > 0 and value.is_floating_point(), touched
@@ -289,9 +293,9 @@ def _overload(node: ast.FunctionDef) -> bool:
     return any(ast.unparse(decorator).endswith("overload") for decorator in node.decorator_list)
 
 
-def mutants(name: str) -> Iterator[Mutant]:
-    """Every mutant of the loss called `name`."""
-    module = sys.modules[LOSSES[name].__module__]
+def mutants(name: str, plug: Callable[..., Any] | None = None) -> Iterator[Mutant]:
+    """Every mutant of the loss called `name`, or of another function that is called so."""
+    module = sys.modules[(plug or LOSSES[name]).__module__]
     tree, changed = _alone(module, name)
     for place, function in enumerate(tree.body):
         if not isinstance(function, ast.FunctionDef) or function.name not in changed:
@@ -318,6 +322,28 @@ def mutants(name: str) -> Iterator[Mutant]:
                 return _compiled(module, faulty, name, [0])
 
             yield Mutant(name, "sides exchanged", f"{prefix}every chosen side for the rejected one", exchange)
+
+
+def mutants_of(record: type, attribute: str) -> Iterator[Mutant]:
+    """Every mutant of what a record derives from its fields; `make` gives what to put in the attribute's place."""
+    module = sys.modules[record.__module__]
+    raw = inspect.getattr_static(record, attribute)
+    wrap = type(raw) if isinstance(raw, property | classmethod) else lambda function: function
+    plain = getattr(raw, "fget", None) or getattr(raw, "__func__", raw)
+    tree = ast.parse(dedent(inspect.getsource(plain)))
+    assert isinstance(tree.body[0], ast.FunctionDef)
+    tree.body[0].decorator_list = []
+    for path, kind, new in _faults(tree.body[0], {}):
+        touched = [0]
+
+        def make(path: Path = path, new: ast.expr = new, touched: list[int] = touched) -> Any:
+            faulty = copy.deepcopy(tree)
+            _put(faulty.body[0], path, copy.deepcopy(new))
+            return wrap(_compiled(module, faulty, attribute, touched, vars(module)))
+
+        name = f"{record.__name__}.{attribute}"
+        text = f"{ast.unparse(_at(tree.body[0], path))} -> {ast.unparse(new)}"
+        yield Mutant(name, kind, text, make, touched if kind in {"detached", "early reduction"} else None)
 
 
 class _Exchange(ast.NodeTransformer):

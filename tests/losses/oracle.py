@@ -51,7 +51,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: a winner and a loser."""
+    """One comparison: the answer that should win, and the other."""
 
     chosen: Answer
     rejected: Answer
