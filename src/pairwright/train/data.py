@@ -79,6 +79,8 @@ def pair_examples(
     wants = Wants(reference, score, tuple(scores), by_anchor)
     numbers = _numbers(part, wants)
     limit = columns_limit(part, reference)
+    form = part.goal_format
+    asks_scores = form is None or form.asks == "scores"
     rows: list[Example] = []
     prompts: list[str] = []
     dropped, seen = Dropped(), Seen(tokenizer)
@@ -115,7 +117,7 @@ def pair_examples(
         for side, each in zip(SIDES, pair, strict=True):
             check_length(row[f"{side}_id"], row.get(f"len_{reference}_{side}"), each, reference, truncate)
         check_cut(head, limits, limit, reference=reference)
-        rows.append(_pair(row, pair, better, wants))
+        rows.append(_pair(row, pair, better, wants, asks_scores=asks_scores))
         prompts.append(row["prompt_id"])
     dropped.check(rows, f"pairs of split {split!r}")
     notes = seen.notes()
@@ -190,7 +192,10 @@ def _late_reason(
     return None
 
 
-def _pair(row: Mapping[str, Any], pair: Sequence[Tokens], anchor: Sequence[Tokens], wants: Wants) -> Example:
+def _pair(
+    row: Mapping[str, Any], pair: Sequence[Tokens], anchor: Sequence[Tokens], wants: Wants, *, asks_scores: bool
+) -> Example:
+    """An example; a goal that is no score (a class, a direction) is for the prompt alone."""
     goal = row["goal"]
 
     def both(name: str) -> tuple[float, float]:
@@ -200,7 +205,7 @@ def _pair(row: Mapping[str, Any], pair: Sequence[Tokens], anchor: Sequence[Token
         ids_of(pair[0].prompt_ids),
         tuple(ids_of(tokens.completion_ids) for tokens in pair),
         weight=1.0 if row["weight"] is None else row["weight"],
-        goal=goal if isinstance(goal, float) else math.nan,
+        goal=goal if asks_scores and isinstance(goal, float) else math.nan,
         scores=None if wants.score is None else both(column_of(wants.score)),
         refs=both(f"logp_{wants.reference}") if wants.reference else None,
         named={name: both(column_of(name)) for name in wants.named} or None,
