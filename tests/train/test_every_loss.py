@@ -89,6 +89,34 @@ def test_it_trains_two_steps_and_moves_the_weights(
     assert moved(model, done.model)
 
 
+WPO = {"name": "wpo", "max_weight": 2.0}
+TOGETHER: dict[str, dict[str, Any]] = {
+    # Algorithm 1 of arXiv 2410.08067: eta * beta times the likelihood of the better answer under g*.
+    "goals": {"loss": [{"name": "dpo", "beta": 0.1}, {"name": "goal_sft", "weight": 0.005 * 0.1}]},
+    "goals_at": {"loss": ["simpo", {"name": "goal_sft", "weight": 0.1}], "anchor_goal": 7.5},
+    "responses": {"loss": ["kto", {"name": "sft", "weight": 0.1}], "examples": "responses", "threshold": 6},
+    "groups": {"loss": ["infonca", {"name": "rrhf", "weight": 0.1}], "examples": "groups"},
+    "twice": {"loss": [{"name": "dpo", "beta": 0.1}, {"name": "dpo", "beta": 0.5, "divergence": "forward_kl"}]},
+    "three": {"loss": ["bco", {"name": "dpo", "weighting": "wpo_plain"}, {"name": "sft", "weight": 0.1}]},
+    "divergence": {"loss": "kto", "divergence": {"name": "alpha_divergence", "alpha": 0.3}},
+    "weighting": {"loss": "dpo", "weighting": WPO},
+    "tokens_of_an_adapter": {"loss": "ld_dpo", "lora": {"r": 2}},
+    "named": {"loss": "modpo", "margins": {"chance": 0.5}},
+    "moving": {"loss": ["kto", "ld_dpo"], "reference_mix": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_what_is_said_of_losses_works_together(
+    name: str, model: Path, plain: Preferences, with_goals: Preferences, tmp_path: Path
+) -> None:
+    data = with_goals if name.startswith("goals") else plain
+    small = {"max_steps": 2, "per_device_train_batch_size": 4, "logging_steps": 1, "save_strategy": "no"}
+    done = train(data, model=model, output=tmp_path, learning_rate=1e-3, **small, **TOGETHER[name])
+    finite(done.directory, 2)
+    assert moved(model, done.model)
+
+
 @pytest.fixture(scope="module")
 def real(shared: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with 32 real pairs, plain and with goals, and a model made of them."""

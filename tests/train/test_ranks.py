@@ -56,6 +56,43 @@ CASES: dict[str, tuple[int, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"per_device_train_batch_size": 4},
         {"per_device_train_batch_size": 2},
     ),
+    "moving": (
+        13,
+        {"reference_mix": 0.5, "reference_every": 2},
+        {"per_device_train_batch_size": 4},
+        {"per_device_train_batch_size": 2},
+    ),
+    "summed": (
+        9,
+        {"loss": [{"name": "dpo", "weight": 0.8, "divergence": "js_divergence"}, {"name": "sft", "weight": 0.2}]},
+        {"per_device_train_batch_size": 4},
+        {"per_device_train_batch_size": 2},
+    ),
+    # The estimate of KL and the running mean are over both processes; the last step of 7 has a filler.
+    "estimated": (
+        7,
+        {"loss": "kto", "reference": "frozen"},
+        {"per_device_train_batch_size": 4},
+        {"per_device_train_batch_size": 2},
+    ),
+    "single": (
+        7,
+        {"loss": "kto", "examples": "responses", "threshold": 5.0},
+        {"per_device_train_batch_size": 8, "train_sampling_strategy": "sequential"},
+        {"per_device_train_batch_size": 4, "train_sampling_strategy": "sequential"},
+    ),
+    "averaged": (
+        7,
+        {"loss": "bco", "gradient_accumulation_steps": 2},
+        {"per_device_train_batch_size": 2},
+        {"per_device_train_batch_size": 1},
+    ),
+    "grouped": (
+        7,
+        {"loss": "infonca", "examples": "groups"},
+        {"per_device_train_batch_size": 4},
+        {"per_device_train_batch_size": 2},
+    ),
     "lora": (
         7,
         {"lora": {"r": 4}, "reference": "frozen", "gradient_checkpointing": True},
@@ -177,7 +214,7 @@ def test_two_processes_train_what_one_does(name: str, models: dict[str, str], bo
 @pytest.mark.slow
 def test_a_run_whose_one_process_was_killed_ends_in_the_same_bits(models: dict[str, str], tmp_path: Path) -> None:
     settings = {"per_device_train_batch_size": 2, "num_train_epochs": 3.0, "save_strategy": "steps", "save_steps": 3}
-    settings |= {"logging_steps": 2, "keep_checkpoints": True}
+    settings |= {"logging_steps": 2, "keep_checkpoints": True, "reference_mix": 0.5, "reference_every": 2}
     whole = job(models, 13, EVERY, settings)
     first = launch({"run": whole}, tmp_path / "whole")
     assert first.returncode == 0, first.stderr[-3000:]
