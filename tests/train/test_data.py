@@ -12,8 +12,9 @@ from pairwright.errors import InputError
 from pairwright.goals import GoalFormat
 from pairwright.logprobs import Limits, logprobs
 from pairwright.preferences import Preferences, Step
+from pairwright.relabel import relabel
 from pairwright.train import train
-from pairwright.train.data import point_examples, has_reference_columns, pair_examples
+from pairwright.train.data import has_reference_columns, pair_examples, point_examples
 
 WIDE = Limits(200, 100)
 FORM = GoalFormat(template="Score of {scale}: {scores}", placement="auto")
@@ -54,6 +55,26 @@ def test_scores_that_a_loss_needs_are_needed(reader: Any) -> None:
     found = pair_examples(data, reader, split="train", limits=WIDE, score="score")
     assert found.dropped == {"unscored": 1}
     assert found.rows[0].scores == (8.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings"),
+    [("ra", {"attributes": ("one", "other"), "source_range": (0, 10)}), ("c_rlft", {"edges": [5.0]})],
+)
+def test_goals_from_which_one_score_has_no_distance_are_no_score(mode: str, settings: Any, reader: Any) -> None:
+    prefs = tiny.preferences(2)
+    score = pl.col("score")
+    answers = prefs.responses.with_columns(score_one=score, score_other=10 - score)
+    data = relabel(prefs.then(Step(name="name"), responses=answers), mode, template="{scores}", **settings)
+    found = pair_examples(data, reader, split="train", limits=Limits(400, 300))
+    assert len(found.rows) == 4
+    assert all(math.isnan(row.goal) for row in found.rows)
+    for asked in ({"score": "score"}, {"scores": ("one",)}):
+        with pytest.raises(InputError, match="4 pairs ask for a class, a direction or several scores"):
+            pair_examples(data, reader, split="train", limits=Limits(400, 300), **asked)
+    if mode == "c_rlft":
+        with pytest.raises(InputError, match="pairs that ask for scores, and these ask for a class"):
+            pair_examples(data, reader, split="train", limits=Limits(400, 300), anchor=[2.0])
 
 
 def test_only_the_split_that_was_asked_for(reader: Any) -> None:

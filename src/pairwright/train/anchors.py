@@ -16,11 +16,13 @@ def anchor_scores(prefs: Preferences, *, score: str | None) -> tuple[str, ...]:
     """The columns that say which answer of a pair is the better one: the attributes of the goals, else the main score.
 
     Raises:
-        InputError: the pairs ask for no goal.
+        InputError: the pairs ask for no goal, or for one that is no score.
     """
     form = prefs.goal_format
     if form is None:
         raise InputError("this loss needs pairs that ask for a goal; relabel the data first")
+    if form.asks != "scores":
+        raise InputError(f"this loss needs pairs that ask for scores, and these ask for a {form.asks}; relabel them")
     return tuple(f"score_{name.removeprefix('score_')}" for name in form.attributes) or (score or "score",)
 
 

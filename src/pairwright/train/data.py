@@ -71,13 +71,14 @@ def pair_examples(
 
     Raises:
         InputError: there is no such split or column, no pair is left, a reference column was made for other tokens,
-            or strangers are wanted beside reference columns, or of one prompt alone.
+            strangers are wanted beside reference columns, or of one prompt alone, or scores where the goals are lists.
     """
     check_strangers(reference, strangers=strangers)
     part = _split_of(prefs, split)
     by_anchor = () if anchor is None else anchor_scores(part, score=score)
     wants = Wants(reference, score, tuple(scores), by_anchor)
     numbers = _numbers(part, wants)
+    _check_gaps(numbers, wants)
     limit = columns_limit(part, reference)
     form = part.goal_format
     asks_scores = form is None or form.asks == "scores"
@@ -147,6 +148,16 @@ def _numbers(prefs: Preferences, wants: Wants) -> pl.DataFrame:
     view = prefs.view(*wants.columns)
     names = [f"{name}_{side}" for name in wants.columns for side in SIDES]
     return view.select("prompt_id", "chosen_id", "rejected_id", "weight", "goal", *names).collect()
+
+
+def _check_gaps(numbers: pl.DataFrame, wants: Wants) -> None:
+    """Refuse goals from which one score has no distance: several scores, a class, a direction."""
+    goal = numbers["goal"]
+    if (wants.score is not None or wants.named) and isinstance(goal.dtype, pl.List) and goal.count():
+        raise InputError(
+            f"{goal.count():,} pairs ask for a class, a direction or several scores at once, so that a loss that looks "
+            "at the gap of one score cannot be used; relabel for one score, or take a loss without scores"
+        )
 
 
 def _early_reason(row: Mapping[str, Any], texts: Texts, wants: Wants) -> str | None:
