@@ -40,7 +40,7 @@ def values(loss: Loss, name: str) -> None:
 
 
 def contract(loss: Loss, name: str) -> None:
-    """`check_loss`, as test_table.py runs it, with the defaults and with settings that differ from all of them."""
+    """`check_loss`, with the defaults and with settings that differ from all of them."""
     for settings in SETTINGS[name]:
         check_loss(loss, **settings)
 
