@@ -235,13 +235,16 @@ def test_minus_45_degrees_is_printed_as_the_paper_prints_it() -> None:
     assert form.say([0.6, 0.8]).endswith("helpfulness*60 + verbosity*80")
 
 
-def test_scores_count_as_shares_of_their_ranges() -> None:
-    """Answer 1 of p has 2 and 3 of 4; answers 0 and 2 have 4 and 0, 0 and 4. A sum of 5 beats 4."""
-    result = relabel(table(), "dpa", angles=(45, 45), **ASKED)
-    assert rows(result)[0][0] == 1
-    # The percentiles of helpfulness and of verbosity differ from 0 to 4, and the scores may lie outside them.
-    percentiles = relabel(table(), "dpa", angles=(0, 0), **ASKED | {"source_range": "percentiles"})
-    assert rows(percentiles)[0][0] == 0
+def test_scores_count_as_shares_of_their_ranges(made: Made) -> None:
+    """Over percentiles of about 0..100 and 1000..1001 the first pair is 0.4 + 0.9 against 0.6 + 0.1."""
+    attributes = {"score_wide": [40.0, 60.0, 0.0, 100.0], "score_narrow": [1000.9, 1000.1, 1000.0, 1001.0]}
+    prefs = made([(1.0, 2.0), (1.0, 2.0)], attributes=attributes)
+    asked: dict[str, Any] = {"attributes": ("wide", "narrow"), "angles": (45, 45)}
+    shares = relabel(prefs, "dpa", source_range="percentiles", **asked)
+    assert rows(shares)[0][:2] == (0, 1)
+    # In one range for both the wide score decides, whether or not the range holds the scores.
+    plain = relabel(prefs, "dpa", source_range=(0, 1), **asked)
+    assert rows(plain)[0][:2] == (1, 0)
 
 
 def test_a_direction_is_drawn_for_each_prompt_whatever_the_order_and_the_others() -> None:
