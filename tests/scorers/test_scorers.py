@@ -32,6 +32,13 @@ def no_scores(prefs):
     return [1.0]
 def infinite_at_once(prefs):
     return Scores(pl.Series([1.0, float("nan"), float("inf"), None]), {"why not": 1}, prefs)
+def attributes(prefs, *, count=4):
+    polite = pl.Series([1.0, float("inf"), None, 4.0][:count])
+    return Scores(None, {"too_long": 1}, prefs, columns={"polite": polite, "text": pl.Series(["a", None, "", "d"])})
+def nothing(prefs):
+    return Scores(None, {}, prefs)
+def explained(samples):
+    return [Score(1.0, also={"text": s.answer}) if s.answer else Score(None, "empty", {"size": 0.5}) for s in samples]
 def infinite(samples):
     return [Score(float("inf")) for s in samples]
 """
@@ -118,6 +125,8 @@ def test_a_scorer_that_takes_all_answers(prefs: Preferences, mine: ModuleType) -
         ("implicitt", {}, "did you mean 'implicit'"),
         ("mine_scorers:short", {}, "gave 1 scores for 4 answers"),
         ("mine_scorers:no_scores", {}, "takes prefs, so it must give Scores, not list"),
+        ("mine_scorers:attributes", {"count": 3}, r"gave 3 scores for 4 answers \(column score_polite\)"),
+        ("mine_scorers:nothing", {}, "gave no column"),
         ("mine_scorers:lost", {}, "gave 0 scores for 4 answers"),
         ("mine_scorers:length", {"into": "quality"}, "'score' or 'score_<name>', not 'quality'"),
     ],
@@ -136,3 +145,33 @@ def test_a_score_that_is_no_number_stays_unscored(prefs: Preferences, mine: Modu
     result = score(prefs, "mine_scorers:infinite_at_once")
     assert result.responses.collect()["score"].to_list() == [1.0, None, None, None]
     assert result.lineage[-1].settings["unscored"] == {"why not": 1, "non_finite_score": 2}
+
+
+def test_a_scorer_gives_several_columns(prefs: Preferences, mine: ModuleType) -> None:
+    result = score(prefs, "mine_scorers:attributes")
+    got = result.responses.collect()
+    assert got["score"].to_list() == [9.0, 2.0, 5.0, None]  # there is no overall score
+    assert got["score_polite"].to_list() == [1.0, None, None, 4.0]
+    assert got["score_text"].to_list() == ["a", None, "", "d"]
+    assert result.lineage[-1].settings["unscored"] == {"too_long": 1, "non_finite_score_polite": 1}
+    again = score(result, "mine_scorers:attributes", into="score_mine")
+    names = again.responses.collect_schema().names()
+    assert names[-4:] == ["score_polite", "score_text", "score_mine_polite", "score_mine_text"]
+    replaced = score(result, "mine_scorers:attributes").lineage[-1].notes
+    assert replaced[-2:] == (
+        "The 2 numbers that were in score_polite are replaced.",
+        "The 3 values that were in score_text are replaced.",
+    )
+
+
+def test_a_sample_keeps_more_than_its_score(prefs: Preferences, mine: ModuleType) -> None:
+    got = score(prefs, "mine_scorers:explained").responses.collect()
+    assert got["score"].to_list() == [1.0, 1.0, None, 1.0]
+    assert got["score_text"].to_list() == ["four", "fi", None, "no"]
+    assert got["score_size"].to_list() == [None, None, 0.5, None]
+
+
+def test_text_beside_scores_is_not_exported_as_a_score(prefs: Preferences, mine: ModuleType) -> None:
+    flat = score(prefs, "mine_scorers:attributes").to_polars()
+    assert "score_polite_chosen" in flat.columns
+    assert "score_text_chosen" not in flat.columns

@@ -130,7 +130,7 @@ def to_dataset(prefs: Preferences) -> "datasets.Dataset":
 def _trl(prefs: Preferences) -> pl.LazyFrame:
     """One row for each pair, the standard columns first, then further scores, then what else answers and pairs have."""
     answers = prefs.responses.collect_schema()
-    scores = [name for name in answers if name.startswith("score_")]
+    scores = [name for name, kind in answers.items() if name.startswith("score_") and kind.is_numeric()]
     numbers = [name for name, kind in answers.items() if kind.is_numeric() and name not in (*_SAID, *scores)]
     if any(map(_of_model, numbers)) and prefs.has_goals:
         # Those of the answers are under prompts without goals; beside a prompt with one they would pass for its own.

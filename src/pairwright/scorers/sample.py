@@ -11,6 +11,10 @@ from pairwright.chat import Conversation, text_of
 from pairwright.preferences import Preferences
 
 
+def _no_columns() -> Mapping[str, pl.Series]:
+    return MappingProxyType({})
+
+
 def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 
@@ -39,14 +43,17 @@ class Score:
     value: float | None
     why: str = ""
     """Why there is none, in one or two words: it is the name under which it is counted."""
+    also: Mapping[str, Any] = field(default_factory=_nothing)
+    """What else there is to keep about the answer, numbers or text; `name` goes to the column `<into>_<name>`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
     """The numbers on all answers at once, from a scorer that takes `prefs`."""
 
-    values: pl.Series
-    """One for each answer, in the order of `responses`; null where there is none."""
+    values: pl.Series | None
+    """One for each answer, in the order of `responses`; null where there is none. None: there is no overall score, only
+    `columns`, and the column `into` stays as it is."""
     why: Mapping[str, int]
     """How many have none, by reason."""
     prefs: Preferences
@@ -57,3 +64,7 @@ class Scores:
     """The same in words."""
     into: str = "score"
     """The column that they go to where none is asked for."""
+    columns: Mapping[str, pl.Series] = field(default_factory=_no_columns)
+    """Further columns of the answers, one value for each, in order: `name` goes to `<into>_<name>`, such as
+    `score_helpfulness` of the head `helpfulness`, or `score_text` of `text`. Floats are scores, higher is better, null
+    where there is none; columns of other types (text, integers) are kept as they are."""

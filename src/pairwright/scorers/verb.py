@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -40,30 +40,62 @@ def score(prefs: Preferences, scorer: str, *, into: str | None = None, **setting
     if not isinstance(scores, Scores):
         raise InputError(f"scorer {scorer!r} takes prefs, so it must give Scores, not {type(scores).__name__}")
     into = scores.into if into is None else into
-    prefs, values = scores.prefs, scores.values.cast(pl.Float64)
-    if len(values) != prefs.counts().responses:
-        raise InputError(f"scorer {scorer!r} gave {len(values)} scores for {prefs.counts().responses} answers")
-    why = dict(scores.why)
-    infinite = int((~values.is_finite()).sum())
-    if infinite:
-        values = pl.select(pl.when(values.is_finite()).then(values)).to_series()
-        why["non_finite_score"] = why.get("non_finite_score", 0) + infinite
-    had = into in prefs.responses.collect_schema()
-    held = int(prefs.responses.select(pl.col(into).count()).collect().item()) if had else 0
-    column = pl.DataFrame({into: values})
-    responses = pl.concat([prefs.responses.drop(into, strict=False), column.lazy()], how="horizontal")
+    columns, why = _columns(scores, into, scorer)
+    held = _held(scores.prefs, list(columns))
+    fresh = pl.DataFrame(list(columns.values()))
+    responses = pl.concat([scores.prefs.responses.drop(list(columns), strict=False), fresh.lazy()], how="horizontal")
     notes = [*scores.notes, *(f"{count:,} answers stay unscored: {reason}." for reason, count in why.items())]
-    if held:
-        notes.append(f"The {held:,} numbers that were in {into} are replaced.")
+    notes += [
+        f"The {count:,} {_words(columns[name])} that were in {name} are replaced." for name, count in held.items()
+    ]
     step = Step(
         name="score",
         settings={"scorer": scorer, "into": into, "unscored": why, **cast(partial[Any], bound).keywords},
-        rows_in=len(values),
-        rows_out=len(values),
+        rows_in=fresh.height,
+        rows_out=fresh.height,
         notes=tuple(notes),
         found=dict(scores.found),
     )
-    return prefs.then(step, responses=responses)
+    return scores.prefs.then(step, responses=responses)
+
+
+def _columns(scores: Scores, into: str, scorer: str) -> tuple[dict[str, pl.Series], dict[str, int]]:
+    """The columns that a scorer gave, by the name that they get, and how many numbers are missing, by reason.
+
+    Raises:
+        InputError: there is none, or one has not one value for each answer.
+    """
+    given = {} if scores.values is None else {into: scores.values.cast(pl.Float64)}
+    given |= {f"{into}_{name}": column for name, column in scores.columns.items()}
+    if not given:
+        raise InputError(f"scorer {scorer!r} gave no column; values or columns of Scores must hold one")
+    answers = scores.prefs.counts().responses
+    why = dict(scores.why)
+    columns = {}
+    for name, column in given.items():
+        if len(column) != answers:
+            raise InputError(f"scorer {scorer!r} gave {len(column)} scores for {answers} answers (column {name})")
+        if column.dtype.is_float():
+            column = column.cast(pl.Float64)
+            if infinite := int((~column.is_finite()).sum()):
+                column = pl.select(pl.when(column.is_finite()).then(column)).to_series()
+                reason = "non_finite_score" if name == into else f"non_finite_{name}"
+                why[reason] = why.get(reason, 0) + infinite
+        columns[name] = column.alias(name)
+    return columns, why
+
+
+def _held(prefs: Preferences, names: list[str]) -> dict[str, int]:
+    """How many values each of these columns of the answers has, for those that have any."""
+    there = [name for name in names if name in prefs.responses.collect_schema()]
+    if not there:
+        return {}
+    counts = prefs.responses.select(pl.col(name).count() for name in there).collect().row(0, named=True)
+    return {name: count for name, count in counts.items() if count}
+
+
+def _words(column: pl.Series) -> str:
+    return "numbers" if column.dtype.is_numeric() else "values"
 
 
 def _takes_all(plug: Plug) -> bool:
@@ -74,6 +106,7 @@ def _takes_all(plug: Plug) -> bool:
 def _by_sample(prefs: Preferences, bound: Callable[[list[Sample]], list[Score]], scorer: str) -> Scores:
     """The scores of a scorer that takes samples, list by list."""
     values: list[float | None] = []
+    also: list[Mapping[str, Any]] = []
     why: Counter[str] = Counter()
     for samples in _samples(prefs):
         scores = bound(samples)
@@ -82,9 +115,12 @@ def _by_sample(prefs: Preferences, bound: Callable[[list[Sample]], list[Score]],
         for number in scores:
             value, reason = _checked(number)
             values.append(value)
+            also.append(number.also)
             if value is None:
                 why[reason] += 1
-    return Scores(pl.Series(values, dtype=pl.Float64), why, prefs)
+    names = dict.fromkeys(name for one in also for name in one)
+    columns = {name: pl.Series([one.get(name) for one in also], strict=False) for name in names}
+    return Scores(pl.Series(values, dtype=pl.Float64), why, prefs, columns=columns)
 
 
 def _checked(number: Score) -> tuple[float | None, str]:
