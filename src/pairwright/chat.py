@@ -116,6 +116,15 @@ def render_prompt(tokenizer: Any, prompt: Conversation) -> str:
     return _checked(tokenizer, list(prompt), generate=True)
 
 
+def render_whole(tokenizer: Any, conversation: Conversation) -> str:
+    """Render a conversation that is over, its last answer with it, as a model reads it that judges the answer.
+
+    Raises:
+        InputError: there is no chat template, or it refuses the conversation.
+    """
+    return _checked(tokenizer, conversation, generate=False)
+
+
 def _checked(tokenizer: Any, conversation: Sequence[Message], *, generate: bool) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(

@@ -24,13 +24,32 @@ _BLOCKS = 8
 def on_cluster(parts: Sequence[Part], *, model: str | Path, dtype: Dtype) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Batches by their number with their values, as they are done.
 
-    The cluster is the one that the process has joined; else the one of RAY_ADDRESS or of `ray start`; else one is made
-    of this machine, and ended with the work. A worker for each GPU, or where there are none for each core.
-
     Args:
         parts: the batches.
         model: as in `OpenedModel`; the workers must find it under this name.
         dtype: precision of its weights.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        PairwrightError: a worker failed.
+    """
+    rows = [_row(i, part) for i, part in enumerate(parts)]
+    for row in each_on_cluster(rows, _Worker, {"model": found_elsewhere(model), "dtype": dtype}):
+        yield int(row["number"]), np.asarray(row["logp"], dtype=np.float64)
+
+
+def each_on_cluster(
+    rows: Sequence[dict[str, Any]], worker: type, settings: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What workers make of rows, as they are done, in any order.
+
+    The cluster is the one that the process has joined; else the one of RAY_ADDRESS or of `ray start`; else one is made
+    of this machine, and ended with the work. A worker for each GPU, or where there are none for each core.
+
+    Args:
+        rows: the work, plain values; each should say in a field which one it is.
+        worker: a class whose objects take a row and give a row. A worker of the cluster makes one object of it.
+        settings: what the class is called with.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -47,17 +66,14 @@ def on_cluster(parts: Sequence[Part], *, model: str | Path, dtype: Dtype) -> Ite
     try:
         there = ray.cluster_resources()
         gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 1))
-        workers = max(1, min(gpus or cores, len(parts)))
-        place = str(Path(model).resolve()) if Path(model).is_dir() else str(model)  # workers run elsewhere
-        rows = [_row(i, part) for i, part in enumerate(parts)]
-        found = data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS * workers)).map(
-            _Worker,
-            fn_constructor_kwargs={"model": place, "dtype": dtype},
+        workers = max(1, min(gpus or cores, len(rows)))
+        found = data.from_items(list(rows), override_num_blocks=min(len(rows), _BLOCKS * workers)).map(
+            worker,
+            fn_constructor_kwargs=dict(settings),
             compute=data.ActorPoolStrategy(size=workers),
             **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
         )
-        for row in found.iter_rows():
-            yield int(row["number"]), np.asarray(row["logp"], dtype=np.float64)
+        yield from found.iter_rows()
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
         raise PairwrightError(
@@ -67,6 +83,11 @@ def on_cluster(parts: Sequence[Part], *, model: str | Path, dtype: Dtype) -> Ite
         context.enable_progress_bars = bars
         if not joined:
             ray.shutdown()
+
+
+def found_elsewhere(model: str | Path) -> str:
+    """The name under which a worker, which runs in another directory, finds a model."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else str(model)
 
 
 class _Worker:

@@ -209,7 +209,7 @@ def _limits(configs: Mapping[str, Any], max_length: int | None, max_prompt_lengt
         raise InputError(f"{said}; model and reference must share a tokenizer")
     found = []
     for name, config in configs.items():
-        limits, border = Limits.of(config, max_length, max_prompt_length), _border(config)
+        limits, border = Limits.of(config, max_length, max_prompt_length), rotary_border(config)
         if border is not None and limits.max_length > border:
             if max_length is not None:
                 raise InputError(
@@ -222,7 +222,7 @@ def _limits(configs: Mapping[str, Any], max_length: int | None, max_prompt_lengt
     return min(found)
 
 
-def _border(config: Any) -> int | None:
+def rotary_border(config: Any) -> int | None:
     """The length from which a model takes other rotary frequencies, for the whole batch at once; None for most models.
 
     Source: Ding et al., arXiv 2402.13753 (LongRoPE); `longrope_frequency_update` of transformers.
