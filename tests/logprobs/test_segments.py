@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairwright.logprobs import place, segments
+from pairwright import place
+from pairwright.logprobs import segments
 from pairwright.logprobs.segments import Records, Writer, compact, frame, read
 
 

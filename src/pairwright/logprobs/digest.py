@@ -12,7 +12,7 @@ from typing import Any
 
 from pairwright.errors import InputError, need
 from pairwright.logprobs.models import ADAPTER, parts_of
-from pairwright.logprobs.place import store_place, write_small
+from pairwright.place import store_place, write_small
 from pairwright.runs import digest_file, digest_of
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model*.bin", "*.index.json", "*.py")

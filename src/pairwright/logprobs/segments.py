@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairwright.logprobs.place import say
+from pairwright.place import say
 
 Keys = NDArray[np.uint64]
 """[n, 2]: keys of 16 bytes as two numbers each."""

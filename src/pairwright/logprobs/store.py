@@ -27,8 +27,8 @@ from pydantic import Field
 from pairwright.errors import InputError, PairwrightError
 from pairwright.logprobs.digest import model_digest
 from pairwright.logprobs.models import Dtype, name_of
-from pairwright.logprobs.place import say, store_place, write_small
 from pairwright.logprobs.segments import Keys, Writer, compact, look_up, read, unique
+from pairwright.place import say, store_place, write_small
 
 if TYPE_CHECKING:
     from pairwright.logprobs.core import Ids

@@ -18,11 +18,11 @@ from pairwright.errors import InputError, PairwrightError
 from pairwright.logprobs.cluster import on_cluster
 from pairwright.logprobs.models import Dtype, open_config
 from pairwright.logprobs.opened import OpenedModel, Part
-from pairwright.logprobs.progress import Ticker
 from pairwright.logprobs.ranks import Ranks, ranks
 from pairwright.logprobs.segments import Keys, firsts, key_order
 from pairwright.logprobs.store import Shelf, answer_keys
 from pairwright.logprobs.trees import batches
+from pairwright.progress import Ticker
 
 if TYPE_CHECKING:
     from pairwright.logprobs.core import Ids

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TextIO, runtime_checkable
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pairwright.logprobs.progress import clock
+from pairwright.progress import clock
 from pairwright.runs import write_text
 
 

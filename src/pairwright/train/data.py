@@ -10,7 +10,6 @@ from pairwright.chat import text_of
 from pairwright.errors import InputError
 from pairwright.goals import Goal
 from pairwright.logprobs.columns import pair_texts
-from pairwright.logprobs.progress import Ticker
 from pairwright.logprobs.tokenise import (
     Limits,
     Texts,
@@ -20,6 +19,7 @@ from pairwright.logprobs.tokenise import (
     tokenise_many,
 )
 from pairwright.preferences import Preferences
+from pairwright.progress import Ticker
 from pairwright.train.anchors import anchor_scores, anchor_texts
 from pairwright.train.answers import group_examples, point_examples
 from pairwright.train.examples import Dropped, Example, Examples, Seen, ids_of, is_number

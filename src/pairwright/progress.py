@@ -29,8 +29,8 @@ class Ticker:
         self._next = self._began + PATIENCE
         self._spoke = False
 
-    def add(self, units: int) -> None:
-        """So much more is done; the last one ends the line."""
+    def add(self, units: int, more: str = "") -> None:
+        """So much more is done, and what else to say behind it; the last one ends the line."""
         self._done += units
         now, last = time.monotonic(), self._done >= self._total
         if now < self._next and not (last and self._spoke):
@@ -40,7 +40,7 @@ class Ticker:
         self._spoke = True
         rate = self._done / max(now - self._began, 1e-9)
         left = clock((self._total - self._done) / rate if rate else math.inf)
-        text = f"{self._label}: {self._done:,}/{self._total:,} {self._unit}  {rate:,.0f} {self._unit}/s  {left} left"
+        text = f"{self._label}: {self._done:,}/{self._total:,} {self._unit}  {rate:,.0f} {self._unit}/s  {left} left{more}"
         self._stream.write(f"\r\x1b[K{text}" + ("\n" if last else "") if shown else text + "\n")
         self._stream.flush()
 

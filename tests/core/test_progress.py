@@ -2,8 +2,8 @@ import io
 
 import pytest
 
-from pairwright.logprobs import progress
-from pairwright.logprobs.progress import Ticker, clock
+from pairwright import progress
+from pairwright.progress import Ticker, clock
 
 
 class Terminal(io.StringIO):
