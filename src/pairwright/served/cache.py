@@ -1,0 +1,106 @@
+"""Answers that were paid, kept on disk: one SQLite file that any number of jobs share.
+
+An answer is on the disk before the next call is made in its place, so a killed job loses the calls in flight and no
+other. The key is a digest of everything that matters; neither prompts nor API keys are in the file.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pairwright.errors import InputError
+from pairwright.place import store_place
+from pairwright.served.record import Answer, Call, Sampling, Server, Token
+
+FORM = 1
+"""Of keys and values; another one finds nothing of this one's."""
+_BATCH = 500
+
+
+def cache_place() -> Path:
+    """The file that all jobs share, unless another one is named."""
+    return store_place() / "served" / "answers.sqlite"
+
+
+def key_of(call: Call, server: Server, sampling: Sampling, version: str) -> bytes:
+    """SHA-256 of everything that decides an answer: URL, model, messages, sampling, sample, seed, and `version`."""
+    scope = {
+        "form": FORM,
+        "url": server.url.rstrip("/"),
+        "model": server.model,
+        "messages": [[message["role"], message["content"]] for message in call.messages],
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "stop": list(sampling.stop),
+        "top_logprobs": sampling.top_logprobs,
+        "extra": dict(sampling.extra),
+        "sample": call.sample,
+        "seed": call.seed,
+        "version": version,
+    }
+    return hashlib.sha256(json.dumps(scope, sort_keys=True).encode()).digest()
+
+
+class Cache:
+    """An open file of answers.
+
+    Args:
+        place: the file; its folder is made.
+
+    Raises:
+        InputError: it cannot be written, or it is something else. A job goes on with no call rather than pay twice.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            # Autocommit: each answer is a transaction of its own. Another job may be writing: wait for it.
+            self._file = sqlite3.connect(place, timeout=60.0, isolation_level=None)
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute("PRAGMA synchronous=NORMAL")
+            self._file.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
+        except (OSError, sqlite3.Error) as error:
+            raise InputError(
+                f"answers cannot be kept in {place} ({error}) and would be paid twice; name another file with cache"
+            ) from error
+
+    def known(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
+        """The answers that are there."""
+        wanted, found = list(keys), dict[bytes, Answer]()
+        for start in range(0, len(wanted), _BATCH):
+            part = wanted[start : start + _BATCH]
+            marks = ",".join("?" * len(part))
+            for key, text in self._file.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part):
+                found[key] = _answer(json.loads(text))
+        return found
+
+    def put(self, key: bytes, answer: Answer) -> None:
+        """Keep an answer; it is in the file when this returns."""
+        text = json.dumps(_plain(answer), ensure_ascii=True, separators=(",", ":"))
+        try:
+            self._file.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text))
+        except sqlite3.Error as error:
+            raise InputError(
+                f"an answer cannot be kept in {self._place} ({error}); make room, or name another file with cache"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _plain(answer: Answer) -> Mapping[str, Any]:
+    return {name: value for name, value in answer._asdict().items() if value not in (None, 0)}
+
+
+def _answer(plain: dict[str, Any]) -> Answer:
+    tokens = plain.get("tokens")
+    if tokens is not None:
+        read = (Token(text, logp, tuple((word, value) for word, value in top)) for text, logp, top in tokens)
+        plain["tokens"] = tuple(read)
+    return Answer(**{"stopped": None, **plain})
