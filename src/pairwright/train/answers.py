@@ -182,8 +182,9 @@ def _answers(
     def texts() -> Iterator[Texts]:
         for batch in frame.collect_batches(chunk_size=10_000, maintain_order=True):
             for row in batch.iter_rows(named=True):
-                yield Texts(row.pop("prompt"), "", [row.pop("response")])
-                read.append(row)
+                prompt, response = row.pop("prompt"), row.pop("response")
+                read.append(row)  # first: the reader takes many texts before it gives the first back
+                yield Texts(prompt, "", [response])
 
     for head, (tokens,) in tokenise_many(tokenizer, texts(), limits=limits, truncate=truncate):
         row = read.popleft()
