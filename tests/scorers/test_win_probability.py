@@ -45,20 +45,20 @@ def test_three_answers_by_hand() -> None:
         "into": COLUMN,
         "unscored": {},
         "by": "score",
-        "scale": 1.0,
+        "unit": 1.0,
     }
 
 
-def test_the_scale_is_the_unit_of_log_odds() -> None:
+def test_the_unit_is_that_of_log_odds() -> None:
     """sigmoid(ln 16 / 2) = sigmoid(ln 4) = 4 / 5, and the mean of that and 1/2 is 0.65."""
-    result = score(table([math.log(16), 0.0], "aa"), "win_probability", scale="2")
+    result = score(table([math.log(16), 0.0], "aa"), "win_probability", unit="2")
     assert wins(result) == pytest.approx([0.65, 0.35], abs=1e-12)
 
 
 def test_prompts_do_not_meet_and_numpy_agrees() -> None:
     drawn = np.random.default_rng(0)
     scores, prompts = drawn.normal(0, 3, 40), "".join(drawn.choice(list("abcdef"), 40))
-    got = wins(score(table(scores.tolist(), prompts), "win_probability", scale=1.5))
+    got = wins(score(table(scores.tolist(), prompts), "win_probability", unit=1.5))
     for i in range(40):
         rivals = scores[[j for j in range(40) if prompts[j] == prompts[i]]]
         assert got[i] == pytest.approx(np.mean(1 / (1 + np.exp((rivals - scores[i]) / 1.5))), abs=1e-12)
@@ -103,8 +103,8 @@ def test_another_column_to_read_and_another_to_write() -> None:
     [
         ({"by": "score_hepl"}, "no column of numbers 'score_hepl'; did you mean 'score_help'"),
         ({"by": "response"}, "no column of numbers 'response'"),
-        ({"scale": 0}, "greater than 0"),
-        ({"scale": float("inf")}, "finite"),
+        ({"unit": 0}, "greater than 0"),
+        ({"unit": float("inf")}, "finite"),
     ],
 )
 def test_bad_requests_are_sentences(settings: dict[str, object], says: str) -> None:

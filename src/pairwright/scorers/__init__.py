@@ -7,10 +7,24 @@ A scorer that must see all answers at once, to run a model over them or to find 
 `prefs`: `scorer(prefs, *, settings) -> Scores`.
 """
 
+from pairwright.scorers.column import column
 from pairwright.scorers.implicit import implicit
+from pairwright.scorers.rules import VERIFIERS, Unsaid, rules
 from pairwright.scorers.sample import Sample, Score, Scores
 from pairwright.scorers.table import SCORERS
 from pairwright.scorers.verb import score
 from pairwright.scorers.win_probability import win_probability
 
-__all__ = ["SCORERS", "Sample", "Score", "Scores", "implicit", "score", "win_probability"]
+__all__ = [
+    "SCORERS",
+    "VERIFIERS",
+    "Sample",
+    "Score",
+    "Scores",
+    "Unsaid",
+    "column",
+    "implicit",
+    "rules",
+    "score",
+    "win_probability",
+]

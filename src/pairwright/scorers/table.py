@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 
+from pairwright.scorers.column import column
 from pairwright.scorers.implicit import implicit
+from pairwright.scorers.rules import rules
 from pairwright.scorers.sample import Score, Scores
 from pairwright.scorers.win_probability import win_probability
 
 SCORERS: dict[str, Callable[..., list[Score] | Scores]] = {
+    "column": column,
     "implicit": implicit,
+    "rules": rules,
     "win_probability": win_probability,
 }

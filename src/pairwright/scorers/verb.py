@@ -13,25 +13,43 @@ from pairwright.errors import InputError
 from pairwright.plug import Plug, bind, find
 from pairwright.preferences import Preferences, Step
 from pairwright.scorers.sample import Sample, Score, Scores
+from pairwright.scorers.scale import as_setting, parsed, scaled
 from pairwright.scorers.table import SCORERS
 
 _CHUNK = 10_000
 
 
-def score(prefs: Preferences, scorer: str, *, into: str | None = None, **settings: Any) -> Preferences:
+def score(
+    prefs: Preferences,
+    scorer: str | Mapping[str, Any],
+    *,
+    into: str | None = None,
+    scale: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Preferences:
     """Put a number on every answer. An answer that gets none is null, and counted under the scorer's reason.
+
+    Several scorers at once are a mapping from their columns to what each is: `{score_short: {with: rules, verify:
+    length}, score_rm: {with: reward_model, model: DIR, scale: {percentiles: [1, 99]}}}`. They run one after the other,
+    each a step of the lineage.
 
     Args:
         prefs: prompts and answers.
-        scorer: a name of `SCORERS`, or `module:function`.
+        scorer: a name of `SCORERS`, `module:function`, or a mapping of columns to scorers.
         into: the column: `score`, or `score_<name>` to keep the scores that are there. A column of that name is
             replaced. None is the scorer's own column; of most it is `score`.
+        scale: normalise the scores to 1-10, each column by one line for all prompts: `{range: [lo, hi]}`;
+            `{percentiles: [1, 99]}` of the training answers; or `{like: DATA}`, the lines that the lineage of scored
+            data holds, for new data. See `pairwright.scorers.scale`.
         settings: the scorer's settings.
 
     Raises:
-        InputError: there is no such scorer or setting, `into` is no score column, or the scorer does not give one
-            score for each answer.
+        InputError: there is no such scorer or setting, `into` is no score column, the scorer does not give one score
+            for each answer, or `scale` finds no range.
     """
+    if not isinstance(scorer, str):
+        return _several(prefs, scorer, into, scale, settings)
+    wanted = None if scale is None else parsed(scale)
     if into is not None and into != "score" and not into.startswith("score_"):
         raise InputError(f"score: into is 'score' or 'score_<name>', not {into!r}")
     plug = find(SCORERS, scorer, kind="scorer")
@@ -41,22 +59,69 @@ def score(prefs: Preferences, scorer: str, *, into: str | None = None, **setting
         raise InputError(f"scorer {scorer!r} takes prefs, so it must give Scores, not {type(scores).__name__}")
     into = scores.into if into is None else into
     columns, why = _columns(scores, into, scorer)
+    found, notes = dict(scores.found), list(scores.notes)
+    if wanted is not None:
+        columns, lines, said = scaled(columns, wanted, scores.prefs, scorer=scorer)
+        found, notes = {**found, "scale": lines}, [*notes, *said]
     held = _held(scores.prefs, list(columns))
     fresh = pl.DataFrame(list(columns.values()))
     responses = pl.concat([scores.prefs.responses.drop(list(columns), strict=False), fresh.lazy()], how="horizontal")
-    notes = [*scores.notes, *(f"{count:,} answers stay unscored: {reason}." for reason, count in why.items())]
+    notes += [*(f"{count:,} answers stay unscored: {reason}." for reason, count in why.items())]
     notes += [
         f"The {count:,} {_words(columns[name])} that were in {name} are replaced." for name, count in held.items()
     ]
     step = Step(
         name="score",
-        settings={"scorer": scorer, "into": into, "unscored": why, **cast(partial[Any], bound).keywords},
+        settings={
+            "scorer": scorer,
+            "into": into,
+            "unscored": why,
+            **({} if wanted is None else {"scale": as_setting(wanted)}),
+            **cast(partial[Any], bound).keywords,
+        },
         rows_in=fresh.height,
         rows_out=fresh.height,
         notes=tuple(notes),
-        found=dict(scores.found),
+        found=found,
     )
     return scores.prefs.then(step, responses=responses)
+
+
+def _several(
+    prefs: Preferences,
+    scorers: Mapping[str, Any],
+    into: str | None,
+    scale: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+) -> Preferences:
+    """The scores of several scorers, each in its own column."""
+    also = [name for name, value in (("into", into), ("scale", scale)) if value is not None] + list(settings)
+    if also:
+        raise InputError(
+            f"score: {also[0]} belongs to one scorer; with several, say it inside of the one that it is for"
+        )
+    if not scorers:
+        raise InputError("score: the mapping of columns to scorers is empty; give at least one")
+    for column, asked in named(scorers).items():
+        prefs = score(prefs, asked["with"], into=column, **{key: asked[key] for key in asked if key != "with"})
+    return prefs
+
+
+def named(scorers: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Several scorers by the column that each goes to: its name under `with`, and its settings.
+
+    Raises:
+        InputError: one is neither a name nor a mapping with `with`.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for column, asked in scorers.items():
+        one = {"with": asked} if isinstance(asked, str) else asked
+        if not isinstance(one, Mapping) or not isinstance(one.get("with"), str):
+            raise InputError(f"score: the scorer for {column} is {{with: NAME, and its settings}}, not {asked!r:.80}")
+        if "into" in one:
+            raise InputError(f"score: {column} is the column already; leave out its into")
+        found[column] = one
+    return found
 
 
 def _columns(scores: Scores, into: str, scorer: str) -> tuple[dict[str, pl.Series], dict[str, int]]:

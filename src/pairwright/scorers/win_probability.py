@@ -15,11 +15,11 @@ def win_probability(
     prefs: Preferences,
     *,
     by: str = "score",
-    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
+    unit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
 ) -> Scores:
     """The probability that an answer beats one drawn from the scored answers to its prompt, itself among them.
 
-        P_i = mean over j of sigmoid((s_i - s_j) / scale)
+        P_i = mean over j of sigmoid((s_i - s_j) / unit)
 
     The term j = i counts one half, so that K answers have P between 1 / (2K) and 1 - 1 / (2K), with a mean of 1/2 in
     each prompt. Where the answers are samples of a policy this is the estimate of P(y_i beats the policy) that the loss
@@ -32,13 +32,13 @@ def win_probability(
     Args:
         prefs: prompts, each with several scored answers.
         by: the score column that decides.
-        scale: the difference of scores that is one unit of log-odds; 1 where the scores are those of a Bradley-Terry
+        unit: the difference of scores that is one unit of log-odds; 1 where the scores are those of a Bradley-Terry
             reward model.
 
     Raises:
         InputError: there is no such column of numbers.
 
-    Source: arXiv 2405.00675 and its released code, scripts/compute_prob.py (scale 1, j = i included).
+    Source: arXiv 2405.00675 and its released code, scripts/compute_prob.py (unit 1, j = i included).
     """
     schema = prefs.responses.collect_schema()
     known = [name for name, kind in schema.items() if kind.is_numeric() and name != "response_id"]
@@ -52,7 +52,7 @@ def win_probability(
     others = frame.lazy().filter(finite).filter(pl.len().over("prompt_id") >= 2)
     # In one order whatever the order of the rows: the last bits of a mean depend on it.
     met = others.join(others.sort("value"), on="prompt_id", how="inner", maintain_order="left_right")
-    apart = (pl.col("value") - pl.col("value_right")) / scale
+    apart = (pl.col("value") - pl.col("value_right")) / unit
     beaten = met.group_by("row", maintain_order=True).agg(win=(1.0 / (1.0 + (-apart).exp())).mean()).collect()
     values = frame.select("row").join(beaten, on="row", how="left", maintain_order="left")["win"]
     missing = {
