@@ -40,7 +40,8 @@ class Ticker:
         self._spoke = True
         rate = self._done / max(now - self._began, 1e-9)
         left = clock((self._total - self._done) / rate if rate else math.inf)
-        text = f"{self._label}: {self._done:,}/{self._total:,} {self._unit}  {rate:,.0f} {self._unit}/s  {left} left{more}"
+        text = f"{self._label}: {self._done:,}/{self._total:,} {self._unit}  {rate:,.0f} {self._unit}/s  {left} left"
+        text += more
         self._stream.write(f"\r\x1b[K{text}" + ("\n" if last else "") if shown else text + "\n")
         self._stream.flush()
 
