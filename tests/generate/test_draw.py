@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pairwright.generate.hf import draw, uniforms  # noqa: E402
+from pairwright.generate.drawing import draw, uniforms  # noqa: E402
 
 SHARES = [0.15, 0.5, 0.05, 0.3]
 

@@ -48,11 +48,10 @@ def change(verb: str, arguments: Sequence[str]) -> int:
     function, schema = settings_schema(STEPS[verb])
     target = out("What to write: a directory (everything), or a .parquet, .jsonl, .json or .csv file (pairs, flat).")
     own = [IN, target, FROM, COLUMNS, *own_flags(verb, schema), STRICT, JSON, DEBUG]
-    plugs = [flag for flag in _plug_flags(verb, schema, arguments) if not _clashes(flag, own)]
+    plugs = plug_flags(verb, schema, arguments, beside=own)
     flags = [*own[:-3], *plugs, *own[-3:]]
     given = parse(verb, description(function), flags, arguments)
-    of_plugs = {flag.name: given[flag.name] for flag in plugs if given[flag.name] != flag.default}
-    settings = settings_given(verb, schema, given, also=of_plugs)
+    settings = settings_given(verb, schema, given, also=of_plugs(plugs, given))
     output: Path = given["output"]
     writes = is_first()
     prefs = function(read_in(given, output=output if writes else None), **settings)
@@ -135,10 +134,21 @@ def settings_given(
     return check_step(STEPS[verb], {**asked, **also, **key_values(given.get("set", ()))}, title=verb)
 
 
-def _plug_flags(verb: str, schema: Signature, arguments: Sequence[str]) -> list[Flag]:
+def of_plugs(plugs: Sequence[Flag], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that came by the flags of plugs."""
+    return {flag.name: given[flag.name] for flag in plugs if given[flag.name] != flag.default}
+
+
+def plug_flags(verb: str, schema: Signature, arguments: Sequence[str], *, beside: Sequence[Flag]) -> list[Flag]:
     """Flags for the settings of the plugs that the command line names, such as `--policy` of `--with implicit`.
 
     Which plugs those are is looked up before the arguments are parsed; a name that nobody has is left to the check.
+
+    Args:
+        verb: a name of `STEPS`.
+        schema: its signature.
+        arguments: the words behind the verb.
+        beside: the command's own flags; a setting that is called as one of them has none, and `--set` reaches it.
     """
     words_of = {name: str(change["word"]) for name, change in _RENAMED.get(verb, {}).items() if "word" in change}
     own = {name: setting.default for name, setting in schema.settings.items()}
@@ -155,6 +165,7 @@ def _plug_flags(verb: str, schema: Signature, arguments: Sequence[str]) -> list[
         return []
     free = {name: setting for name, setting in theirs.items() if name not in schema.settings}
     flags = of_settings({name: setting._replace(default=_or_none(setting)) for name, setting in free.items()})
+    flags = [flag for flag in flags if not _clashes(flag, beside)]
     return [flag._replace(kind=flag.kind | None) if flag.default is None else flag for flag in flags]
 
 

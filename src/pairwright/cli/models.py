@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pairwright.cli.data import IN, description, own_flags, settings_given
+from pairwright.cli.data import IN, description, of_plugs, own_flags, plug_flags, settings_given
 from pairwright.cli.flags import COLUMNS, DEBUG, FROM, JSON, STRICT, out, parse, words
 from pairwright.cli.out import is_flat, keep_apart, read_in, show_json, table, tell, write_out
 from pairwright.errors import InputError
@@ -56,20 +56,27 @@ def train(verb: str, arguments: Sequence[str]) -> int:
 
 
 def generate(verb: str, arguments: Sequence[str]) -> int:
-    """`pairwright generate MODEL --prompts IN -o OUT -n 5 --goal 10`."""
+    """`pairwright generate MODEL --prompts IN -o OUT -n 5 --goal 10`; a killed one goes on where it was."""
+    from pairwright.generate import forget
+
     function, schema = settings_schema(STEPS["generate"])
     own = [flag._replace(short="-n") if flag.name == "n" else flag for flag in own_flags(verb, schema)]
     own = [flag._replace(positional=True, metavar="MODEL") if flag.name == "model" else flag for flag in own]
     prompts = IN._replace(name="prompts", positional=False, metavar="IN")
     target = out("What to write: a directory (everything), or a .jsonl, .json or .parquet file (one row an answer).")
-    given = parse(verb, description(function), [prompts, target, FROM, COLUMNS, *own, STRICT, JSON, DEBUG], arguments)
-    settings = settings_given(verb, schema, given)
+    flags = [prompts, target, FROM, COLUMNS, *own, STRICT, JSON, DEBUG]
+    engine = plug_flags(verb, schema, arguments, beside=flags)
+    given = parse(verb, description(function), [*flags[:-3], *engine, *flags[-3:]], arguments)
+    settings = settings_given(verb, schema, given, also=of_plugs(engine, given))
     output: Path = given["output"]
-    answers = function(prompts=read_in(given, output=output, key="prompts"), **settings)
+    # Beside the output, so that the same command goes on where it was killed.
+    keep = output.with_name(f"{output.name}.unfinished")
+    answers = function(prompts=read_in(given, output=output, key="prompts"), keep=keep, **settings)
     if is_flat(output):
         _write_answers(answers, output)
     else:
         write_out(answers, output)
+    forget(keep)
     tell(answers, output, as_json=given["json"])
     return 0
 

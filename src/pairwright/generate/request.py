@@ -1,7 +1,9 @@
 """What an engine is asked, and what it gives."""
 
 import hashlib
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pairwright.chat import Conversation
 
@@ -15,15 +17,41 @@ class Request(NamedTuple):
     """The goal sentence, which no cut may touch; empty for none."""
     seed: int
     """Of this answer's random numbers, 0 to 2**128 - 1. It is all that an engine may draw from."""
+    sample: int = 0
+    """Which answer to this prompt and goal it is, from 0."""
+    answered: bool = False
+    """Whether an earlier attempt at the same job drew this answer. An engine may leave it out; what it gives for it is
+    not looked at."""
 
 
 class Drawn(NamedTuple):
     """One answer."""
 
     text: str | None
-    """Without special tokens; None where the prompt does not fit the model even when cut."""
-    stopped: Literal["eos", "length", "lost_to_truncation"]
-    """Why it ends: the model ended it, it reached the most tokens allowed, or it was never begun."""
+    """Without special tokens; None where there is no answer."""
+    stopped: str
+    """Why it ends: `eos` (the model ended it), `stop` (a stop string came, which is not in the text), `length` (the
+    most tokens allowed); without a text the reason, such as `lost_to_truncation`: the prompt does not fit even cut."""
+    logp: float | None = None
+    """Log-probability of the tokens drawn under the model at temperature 1 and without a nucleus, summed, in nats; None
+    where the engine cannot say it."""
+    length: int | None = None
+    """Tokens that `logp` sums over: all that were drawn, the one that ended the answer included."""
+
+
+Part = Sequence[tuple[int, Drawn]]
+"""Some answers that are done, each with the number of its request."""
+
+
+class Given(NamedTuple):
+    """All answers of a job, where an engine has more to say than these."""
+
+    drawn: list[Drawn]
+    """One for each request, in their order."""
+    found: Mapping[str, Any] = MappingProxyType({})
+    """What was counted, for the lineage: tokens, costs."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know, in sentences."""
 
 
 def seed_of(seed: int, prompt_id: str, sample: int) -> int:

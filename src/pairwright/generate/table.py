@@ -6,4 +6,8 @@ from typing import Any
 from pairwright.generate.hf import hf
 
 ENGINES: dict[str, Callable[..., Any]] = {"hf": hf}
-"""An engine is a plug: `engine(requests, *, model, temperature, top_p, ...)` gives a `Drawn` for each, in order."""
+"""An engine is a plug: `engine(requests, *, model, temperature, top_p, max_new_tokens, ...)`. It gives a list with a
+`Drawn` for each request, in order, or such a list in a `Given`; or it yields parts as they are done (`Part`), which are
+then kept, so that a killed job does not draw them again."""
+SERVED: frozenset[str] = frozenset()
+"""Engines whose `model` is a name at a server, so that neither its files nor its tokenizer are at hand."""

@@ -1,24 +1,31 @@
 """The verb `generate`."""
 
 import os
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import polars as pl
 from pydantic import Field, ValidationError
 
-from pairwright.errors import InputError, need
-from pairwright.generate.request import Drawn, Request, seed_of
-from pairwright.generate.table import ENGINES
+from pairwright.errors import InputError, PairwrightError, need
+from pairwright.generate.kept import Kept, key_of, what_it_is
+from pairwright.generate.request import Drawn, Given, Part, Request, seed_of
+from pairwright.generate.table import ENGINES, SERVED
 from pairwright.goals import Goal, GoalFormat, with_goal
-from pairwright.logprobs.models import Dtype, name_of, open_tokenizer
+from pairwright.logprobs.columns import label_of, placement_for
+from pairwright.logprobs.models import name_of, open_tokenizer
 from pairwright.plug import bind, find, plain
 from pairwright.preferences import MESSAGES, PAIR_COLUMNS, Preferences, Step
+from pairwright.progress import Ticker
 
 GOAL_FILE = "generation_goal.json"
 """Beside the weights of a model that was trained with goals: how they were said, a `GoalFormat`."""
+_NO_MATTER = ("ray",)
+"""Settings of engines that do not decide what the answers are."""
 
 
 def generate(
@@ -33,12 +40,12 @@ def generate(
     temperature: Annotated[float, Field(ge=0)] = 1.0,
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
     max_new_tokens: Annotated[int, Field(gt=0)] = 256,
-    max_prompt_length: int | None = None,
-    batch_size: Annotated[int, Field(gt=0)] = 32,
-    dtype: Dtype = "float32",
+    stop: str | list[str] | None = None,
     engine: str = "hf",
     name: str | None = None,
     seed: int = 0,
+    keep: str | Path | None = None,
+    **settings: Any,
 ) -> Preferences:
     """Let a model answer prompts, asked for a score or not.
 
@@ -47,7 +54,7 @@ def generate(
     number of the sample, not on the goal, the model or the other answers of its batch.
 
     Args:
-        model: a `save_pretrained` directory, a hub name, or what `train` gave.
+        model: a `save_pretrained` directory, a hub name, or what `train` gave; with `openai`, its name at the server.
         prompts: whose prompts are answered; its answers and pairs play no part.
         n: answers for each prompt and goal.
         goal: the score asked for, in the units of the scores; several are asked one after the other, and null in a
@@ -58,47 +65,106 @@ def generate(
         temperature: 0 takes the most probable token each time.
         top_p: draw from the fewest tokens that together have this probability; 1 is all.
         max_new_tokens: of an answer.
-        max_prompt_length: longer prompts are cut in the user's text, never in the goal; None is all that fits.
-        batch_size: answers at a time.
-        dtype: precision of the weights.
-        engine: `hf`, or `module:function`.
+        stop: text that ends an answer, or several; it is no part of the answer.
+        engine: what draws the answers: a name of `ENGINES`, or `module:function`.
         name: of the model in the column `model`; the last part of its path when not given.
         seed: another seed gives independent answers.
+        keep: a directory in which finished answers are kept while the job runs. Started again with the same directory,
+            a job that was killed draws only what is missing and gives the same bytes; `forget` removes them.
+        settings: the engine's own settings.
 
     Returns:
         The prompts asked, with all their columns, and the answers: `goal` in score units (null: none was asked),
-        `sample` from 0, `stopped` (`eos`, `length`). The order is prompt, goal, sample. There are no pairs.
+        `sample` from 0, `stopped` (`eos`, `stop`, `length`). The order is prompt, goal, sample. There are no pairs.
+        Where the engine says it, `logp_<name>` is the log-probability of the tokens that were drawn, summed, in nats,
+        and `len_<name>` how many they are: under the model as it is (temperature 1, no nucleus, however the tokens were
+        drawn) and after the prompt as it was asked, its goal in place. The token that ended the answer is one of them,
+        so one that was cut (`length`) has none where `logprobs` would sum an end. `logprobs` reads the text anew, after
+        the prompt without a goal, and may find other tokens in it.
 
     Raises:
-        InputError: a goal is asked of a model that was not told how, or there are no such prompts.
+        InputError: a goal is asked of a model that was not told how, there are no such prompts, or the engine has no
+            such setting.
     """
     model = os.fspath(model)
     if n > 1 and temperature == 0:
         raise InputError(f"generate: temperature 0 gives the same answer {n} times; set n to 1 or raise temperature")
-    settings: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    settings |= {"max_prompt_length": max_prompt_length, "batch_size": batch_size, "dtype": dtype}
-    ask = bind(find(ENGINES, engine, kind="engine"), settings | {"model": model}, kind="engine")
+    drawing: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    if stops := _stops(stop):
+        drawing["stop"] = stops
+    ask = bind(find(ENGINES, engine, kind="engine"), drawing | {"model": model} | settings, kind="engine")
+    bound = {key: value for key, value in cast(partial[Any], ask).keywords.items() if key not in _NO_MATTER}
+    served = engine in SERVED
     chosen = _chosen(prompts, split, limit)
-    form, notes = _goal_format(model, prompts, goal_format, asked=goal is not None)
+    form, notes = _goal_format(model, prompts, goal_format, asked=goal is not None, served=served)
     goals = _goals(goal, form)
-    rows, requests = _requests(chosen, goals, form, model=model, n=n, seed=seed)
-    drawn: list[Drawn] = ask(requests)
+    rows, requests = _requests(chosen, goals, form, model=model, n=n, seed=seed, served=served)
+    given = _given(ask, requests, keep, key=lambda: key_of(requests, engine, bound, what_it_is(model)))
     label = name or name_of(model)
-    answers = _answers(rows, drawn, label, vector=bool(form and form.attributes))
-    lost = {reason: len(drawn) - len(answers) for reason in ("lost_to_truncation",) if len(drawn) > len(answers)}
-    said = form.model_dump(mode="json") if form is not None and goal is not None else None
+    answers = _answers(rows, given.drawn, label, vector=bool(form and form.attributes))
+    counts, said = _observations(answers)
     step = Step(
         name="generate",
         settings={"model": str(model), "name": label, "engine": engine, "n": n, "goals": goals, "seed": seed}
-        | {"split": split, "limit": limit, **settings, "goal_format": said},
+        | {"split": split, "limit": limit, **{key: value for key, value in bound.items() if key != "model"}}
+        | {"goal_format": form.model_dump(mode="json") if form is not None and goal is not None else None},
         inputs={"prompts": prompts.digest()},
         rows_in=len(requests),
         rows_out=len(answers),
-        dropped=lost,
-        notes=(*notes, *_outside(goals, form), *_observations(answers)),
+        dropped=dict(Counter(each.stopped for each in given.drawn if each.text is None)),
+        notes=(*notes, *_outside(goals, form), *said, *given.notes),
+        found=counts | dict(given.found),
     )
     # A new lineage: a goal format of the prompts' own history is not one of these answers.
     return Preferences.of(chosen, answers, pl.LazyFrame(schema=PAIR_COLUMNS), [step])
+
+
+def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if "" in stops:
+        raise InputError("generate: an empty stop string would end every answer at once; leave it out")
+    return stops
+
+
+def _given(
+    ask: Callable[..., Any], requests: Sequence[Request], keep: str | Path | None, *, key: Callable[[], str]
+) -> Given:
+    """What an engine gives, finished answers of an earlier attempt in their places."""
+    if keep is None:
+        return _collected(ask(requests), {}, len(requests), lambda part: None)
+    with Kept(keep, key()) as kept:
+        if kept.found:
+            print(
+                f"generate: {len(kept.found):,} of {len(requests):,} answers are there from an earlier attempt",
+                file=sys.stderr,
+            )
+        left = [each._replace(answered=i in kept.found) for i, each in enumerate(requests)]
+        return _collected(ask(left), kept.found, len(requests), kept.put)
+
+
+def _collected(
+    found: list[Drawn] | Given | Iterator[Part], known: Mapping[int, Drawn], total: int, put: Callable[[Part], None]
+) -> Given:
+    """All answers in the order of their requests.
+
+    Raises:
+        PairwrightError: the engine gave too few or too many.
+    """
+    if isinstance(found, Given | list):
+        given = found if isinstance(found, Given) else Given(found)
+        if len(given.drawn) != total:
+            raise PairwrightError(f"generate: the engine gave {len(given.drawn)} answers to {total} requests")
+        return given._replace(drawn=[known.get(i, each) for i, each in enumerate(given.drawn)])
+    drawn = dict(known)
+    ticker = Ticker("generate", total - len(known), "answers")
+    for part in found:
+        fresh = [(i, each) for i, each in part if i not in drawn]
+        put([(i, each) for i, each in fresh if each.text is not None])
+        drawn |= dict(fresh)
+        ticker.add(len(fresh))
+    if drawn.keys() != set(range(total)):
+        raise PairwrightError(f"generate: the engine gave {len(drawn)} answers to {total} requests")
+    return Given([drawn[i] for i in range(total)])
 
 
 def read_goal_format(path: str | Path) -> GoalFormat:
@@ -131,10 +197,10 @@ def _chosen(prompts: Preferences, split: str | None, limit: int | None) -> pl.Da
 
 
 def _goal_format(
-    model: str | Path, prompts: Preferences, given: GoalFormat | str | Path | None, *, asked: bool
+    model: str | Path, prompts: Preferences, given: GoalFormat | str | Path | None, *, asked: bool, served: bool
 ) -> tuple[GoalFormat | None, list[str]]:
     """How goals are said: as given, as the model was trained, or as the prompts' own history says them; and notes."""
-    own = _file_of(model)
+    own = _file_of(model, served=served)
     if not asked:
         return None, ["This model was trained with goals, and none was asked for."] if own else []
     if given is not None:
@@ -149,10 +215,12 @@ def _goal_format(
     )
 
 
-def _file_of(model: str | Path) -> Path | None:
+def _file_of(model: str | Path, *, served: bool) -> Path | None:
     if Path(model).is_dir():
         path = Path(model) / GOAL_FILE
         return path if path.is_file() else None
+    if served:  # its name is one of its server, and none of the hub
+        return None
     found = need("transformers.utils", extra="train").cached_file(
         str(model),
         GOAL_FILE,
@@ -182,12 +250,19 @@ def _goals(goal: Any, form: GoalFormat | None) -> list[Goal | None]:
 
 
 def _requests(
-    chosen: pl.DataFrame, goals: Sequence[Goal | None], form: GoalFormat | None, *, model: str | Path, n: int, seed: int
+    chosen: pl.DataFrame,
+    goals: Sequence[Goal | None],
+    form: GoalFormat | None,
+    *,
+    model: str | Path,
+    n: int,
+    seed: int,
+    served: bool,
 ) -> tuple[list[dict[str, Any]], list[Request]]:
     """One request for each prompt, goal and sample, in that order, and the columns of its answer."""
     where: Literal["system", "user"] | None = None
     if form is not None:
-        where = _placement(form, model)
+        where = _placement(form, model, served=served)
     rows, requests = [], []
     for prompt_id, prompt in chosen.select("prompt_id", "prompt").iter_rows():
         for goal in goals:
@@ -196,15 +271,20 @@ def _requests(
                 asked, keep = with_goal(prompt, goal, form, where), form.say(goal)
             for sample in range(n):
                 rows.append({"prompt_id": prompt_id, "goal": goal, "sample": sample})
-                requests.append(Request(asked, keep, seed_of(seed, prompt_id, sample)))
+                requests.append(Request(asked, keep, seed_of(seed, prompt_id, sample), sample))
     return rows, requests
 
 
-def _placement(form: GoalFormat, model: str | Path) -> Literal["system", "user"]:
-    from pairwright.logprobs.columns import placement_for
-
+def _placement(form: GoalFormat, model: str | Path, *, served: bool) -> Literal["system", "user"]:
     if form.placement == "user":
         return "user"
+    if served and not Path(model).is_dir():
+        if form.placement == "auto":
+            raise InputError(
+                f"generate: nothing shows here whether the served model {str(model)!r} takes a system message; "
+                "say placement 'system' or 'user' in goal_format"
+            )
+        return "system"
     return placement_for(form, open_tokenizer(model)) or "user"
 
 
@@ -219,8 +299,15 @@ def _answers(rows: list[dict[str, Any]], drawn: Sequence[Drawn], label: str, *, 
         score=pl.lit(None, dtype=pl.Float64),
         stopped=pl.Series([each.stopped for each in drawn], dtype=pl.String),
     )
-    frame = frame.filter(pl.col("response").is_not_null()).with_row_index("response_id")
     order = ["response_id", "prompt_id", "response", "model", "score", "goal", "sample", "stopped"]
+    if any(each.logp is not None for each in drawn):
+        logp, length = f"logp_{label_of(label)}", f"len_{label_of(label)}"
+        frame = frame.with_columns(
+            pl.Series(logp, [each.logp for each in drawn], dtype=pl.Float64),
+            pl.Series(length, [each.length for each in drawn], dtype=pl.Int64),
+        )
+        order += [logp, length]
+    frame = frame.filter(pl.col("response").is_not_null()).with_row_index("response_id")
     return frame.select(order).cast({"response_id": pl.Int64})
 
 
@@ -238,17 +325,19 @@ def _outside(goals: Sequence[Goal | None], form: GoalFormat | None) -> list[str]
     return notes
 
 
-def _observations(answers: pl.DataFrame) -> list[str]:
-    """What a reader should know: empty answers, samples that repeat, answers that did not end."""
+def _observations(answers: pl.DataFrame) -> tuple[dict[str, int], list[str]]:
+    """What a reader should know, counted and in sentences: answers that are empty, cut, or said before."""
     text = pl.col("response").list.first().struct.field("content")
     table = answers.select("prompt_id", "goal", "stopped", text=text)
-    notes = []
-    total = len(table)
-    if empty := table.filter(pl.col("text").str.strip_chars() == "").height:
-        notes.append(f"{empty:,} of {total:,} answers are empty.")
-    if cut := table.filter(pl.col("stopped") == "length").height:
-        notes.append(f"{cut:,} of {total:,} answers were cut at max_new_tokens.")
     seen = Counter((row["prompt_id"], str(row["goal"]), row["text"]) for row in table.iter_rows(named=True))
-    if repeated := sum(seen.values()) - len(seen):
-        notes.append(f"{repeated:,} of {total:,} answers repeat an earlier sample of the same prompt and goal.")
-    return notes
+    counts = {
+        "empty": table.filter(pl.col("text").str.strip_chars() == "").height,
+        "cut": table.filter(pl.col("stopped") == "length").height,
+        "repeated": table.height - len(seen),
+    }
+    says = {
+        "empty": "are empty",
+        "cut": "were cut at max_new_tokens",
+        "repeated": "repeat an earlier sample of the same prompt and goal",
+    }
+    return counts, [f"{count:,} of {table.height:,} answers {says[what]}." for what, count in counts.items() if count]

@@ -27,6 +27,7 @@ SLOTS: dict[str, tuple[Slot, ...]] = {
     "score": (Slot("scorer", "pairwright.scorers.table:SCORERS", "scorer"),),
     "pair": (Slot("rule", "pairwright.pairing:PAIRINGS", "pairing rule"),),
     "relabel": (Slot("mode", "pairwright.relabel.table:MODES", "relabel mode"),),
+    "generate": (Slot("engine", "pairwright.generate.table:ENGINES", "engine"),),
 }
 """Which plugs a verb hands settings on to."""
 
@@ -57,6 +58,13 @@ def mode_settings(
 ) -> dict[str, Any]:
     """The settings of `relabel`'s mode."""
     return _of_plugs("relabel", own, others, known, title)
+
+
+def engine_settings(
+    own: Mapping[str, Any], others: Mapping[str, Any], known: Mapping[str, Setting], title: str
+) -> dict[str, Any]:
+    """The settings of `generate`'s engine."""
+    return _of_plugs("generate", own, others, known, title)
 
 
 def training_settings(
