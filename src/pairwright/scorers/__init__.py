@@ -9,6 +9,7 @@ A scorer that must see all answers at once, to run a model over them or to find 
 
 from pairwright.scorers.column import column
 from pairwright.scorers.implicit import implicit
+from pairwright.scorers.reward_model import reward_model
 from pairwright.scorers.rules import VERIFIERS, Unsaid, rules
 from pairwright.scorers.sample import Sample, Score, Scores
 from pairwright.scorers.table import SCORERS
@@ -24,6 +25,7 @@ __all__ = [
     "Unsaid",
     "column",
     "implicit",
+    "reward_model",
     "rules",
     "score",
     "win_probability",
