@@ -1,8 +1,8 @@
 """Verbs with a model: scratch, train, generate, evaluate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pairwright.cli.data import IN, description, of_plugs, own_flags, plug_flags, settings_given
 from pairwright.cli.flags import COLUMNS, DEBUG, FROM, JSON, STRICT, out, parse, words
@@ -20,6 +20,7 @@ _USAGE = """usage: pairwright evaluate WHAT ... [--json]
   pairs      on held-out pairs: how often a model prefers the right answer
   control    on answers asked for scores: does the goal steer
   compare    two sets of answers to the same prompts
+  rounds     answers of one model after another: score, KL from the start and length, by round
 
 pairwright evaluate WHAT --help tells what each takes."""
 
@@ -82,7 +83,7 @@ def generate(verb: str, arguments: Sequence[str]) -> int:
 
 
 def evaluate(verb: str, arguments: Sequence[str]) -> int:
-    """`pairwright evaluate pairs|control|compare ...`."""
+    """`pairwright evaluate pairs|control|compare|rounds ...`."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if arguments else 2
@@ -100,14 +101,22 @@ def evaluate(verb: str, arguments: Sequence[str]) -> int:
     positional = [*data, *(() if data else sides)]
     own = [flag for flag in own_flags(name, schema) if flag.name not in positional]
     own = [flag._replace(positional=True, metavar="MODEL") if flag.name == "model" else flag for flag in own]
-    places = [words(key, _metavar(key), "File or directory of the data.") for key in positional]
+    several = [key for key in positional if get_origin(schema.settings[key].kind) is Sequence] if not data else []
+    places = [
+        words(key, _metavar(key), "Files or directories of the data, in order.", kind=tuple[str, ...])
+        if key in several
+        else words(key, _metavar(key), "File or directory of the data.")
+        for key in positional
+    ]
     target = out("Also write the result to a JSON file.", required=False)
     flags = [*own, *places, target, FROM, COLUMNS, STRICT, JSON, DEBUG]
     given = parse(name, description(function), flags, arguments[1:])
     if given["output"] is not None:
         for key in positional:
-            keep_apart(given[key], given["output"])
-    loaded = {key: read_in(given, key=key) for key in positional}
+            for place in given[key] if key in several else [given[key]]:
+                keep_apart(place, given["output"])
+    loaded: dict[str, Any] = {key: read_in(given, key=key) for key in positional if key not in several}
+    loaded |= {key: [read_in({**given, key: place}, key=key) for place in given[key]] for key in several}
     settings = _checked_without(name, given, positional)
     result = function(**loaded, **settings)
     if given["output"] is not None:
@@ -115,7 +124,7 @@ def evaluate(verb: str, arguments: Sequence[str]) -> int:
     if given["json"]:
         show_json(result.model_dump(mode="json"))
     else:
-        print(_result_text(result))
+        print(_TEXTS.get(what, _result_text)(result))
     return 0
 
 
@@ -140,6 +149,16 @@ def _result_text(result: Any) -> str:
         value = "-" if metric.value is None else f"{metric.value:.4g}"
         rows.append((metric.name, value, around, "-" if metric.n is None else f"{metric.n:,}", metric.says or ""))
     return table(rows, ("measure", "value", "95% interval", "n", "what it is"))
+
+
+def _rounds_text(result: Any) -> str:
+    from pairwright.evaluate.rounds import by_round
+
+    return by_round(result)
+
+
+_TEXTS: dict[str, Callable[[Any], str]] = {"rounds": _rounds_text}
+"""How the result of an evaluation is told where a list of its measures is not the way to read it."""
 
 
 def _write_answers(answers: Any, output: Path) -> None:

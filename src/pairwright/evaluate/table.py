@@ -6,5 +6,11 @@ from pairwright.evaluate.compare import compare
 from pairwright.evaluate.control import control
 from pairwright.evaluate.pairs import pairs
 from pairwright.evaluate.result import Result
+from pairwright.evaluate.rounds import rounds
 
-EVALUATIONS: dict[str, Callable[..., Result]] = {"pairs": pairs, "control": control, "compare": compare}
+EVALUATIONS: dict[str, Callable[..., Result]] = {
+    "pairs": pairs,
+    "control": control,
+    "compare": compare,
+    "rounds": rounds,
+}

@@ -61,7 +61,7 @@ STEPS: dict[str, Verb] = {
     "score": Verb(
         call="pairwright.scorers:score",
         gives="data",
-        reads=(*_MODELS, "policy"),
+        reads=(*_MODELS, "policy", "like"),
         rest=plugs.scorer_settings,
         slow=True,
     ),
@@ -105,6 +105,9 @@ STEPS: dict[str, Verb] = {
     "evaluate pairs": Verb(call="pairwright.evaluate:pairs", gives="result", takes=("data",), reads=_MODELS, slow=True),
     "evaluate control": Verb(call="pairwright.evaluate:control", gives="result", data="answers"),
     "evaluate compare": Verb(call="pairwright.evaluate:compare", gives="result", data=None),
+    "evaluate agreement": Verb(call="pairwright.evaluate:agreement", gives="result"),
+    "evaluate rounds": Verb(call="pairwright.evaluate:rounds", gives="result", data=None),
+    "as_asked": Verb(call="pairwright.evaluate:as_asked", gives="data", data="answers", reads=("model",)),
     "export": Verb(call="pairwright.pipeline.export:export", gives="file", paths={"output": "."}),
     "report": Verb(
         call="pairwright.report:report",
@@ -117,7 +120,7 @@ STEPS: dict[str, Verb] = {
 """Every verb that a step may name in `do:`; a verb and its `what:` are one name here."""
 
 WHAT: dict[str, tuple[str, ...]] = {
-    "evaluate": ("pairs", "control", "compare"),
+    "evaluate": ("pairs", "control", "compare", "agreement", "rounds"),
     "world": ("lists", "lists_text"),
 }
 """Verbs whose step says `what:`, and what there is in this version; the first is taken when it does not."""
