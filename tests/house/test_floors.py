@@ -65,6 +65,7 @@ FLOORS = {
     "generate": Floor(3, MODELS),
     "scorers": Floor(3, TABLES),  # its table and verb name scorers of floor 3, but load no torch themselves
     "scorers.classifier": Floor(3, MODELS),
+    "scorers.ranker": Floor(3, MODELS),
     "scorers.reward_model": Floor(3, MODELS),
     "scorers.implicit": Floor(3, MODELS),
     "diagnose": Floor(4, NUMBERS),

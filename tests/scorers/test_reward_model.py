@@ -15,6 +15,7 @@ import pytest
 import classifiers
 import tiny
 from pairwright.chat import assistant, system, user
+from pairwright.cli import main
 from pairwright.errors import InputError, MissingExtra
 from pairwright.preferences import Preferences
 from pairwright.scorers import score
@@ -392,6 +393,24 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match="ray is not installed"):
         scored(tiny.preferences(2), place, ray=True)
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, prefs = classifiers.model(tmp_path / "rm", heads=5), tiny.preferences(6)
+    source, out = prefs.save(tmp_path / "in"), tmp_path / "out"
+    words = ["score", str(source), "-o", str(out), "--with", "reward_model", "--model", str(place)]
+    expected = loop(prefs, place)
+    assert main([*words, "--heads", *ATTRIBUTES]) == 0
+    assert Preferences.load(out).responses.collect()["score_correct"].to_list() == pytest.approx(
+        [row[1] for row in expected], abs=1e-5
+    )
+    assert main([*words, "--set", "heads={third: 2}"]) == 0
+    found = Preferences.load(out).responses.collect()
+    assert found["score_third"].to_list() == pytest.approx([row[2] for row in expected], abs=1e-5)
+    assert "score_correct" not in found.columns
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "has 5 heads without names; name them in order with heads (--heads)" in capsys.readouterr().err
 
 
 # Two workers of a cluster on this machine, in a process of their own, and then the same without them.
