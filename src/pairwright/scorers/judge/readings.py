@@ -1,0 +1,217 @@
+"""What a judge's text says: strict, so that a text which cannot be read gives no score, never a low one."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import cache
+from typing import NamedTuple
+
+from pairwright.served import Answer, Failure, Token
+
+
+class Reading(NamedTuple):
+    """A number, or None and the reason."""
+
+    value: float | None
+    why: str = ""
+
+
+class Verdict(StrEnum):
+    """What a judge says of two answers, in the order in which it saw them."""
+
+    FIRST = "first"
+    SECOND = "second"
+    TIE = "tie"
+    ABSTAINED = "abstained"
+
+
+class Judged(NamedTuple):
+    """One comparison in one order: a verdict and how much of it the first answer has, or neither and the reason."""
+
+    verdict: Verdict | None
+    share: float | None = None
+    """1 where the first answer wins, 0 where the second does, 1/2 for a tie; None where the judge abstained."""
+    why: str = ""
+
+
+LETTERS: dict[str, Verdict] = {"A": Verdict.FIRST, "B": Verdict.SECOND, "C": Verdict.TIE, "D": Verdict.ABSTAINED}
+"""The letters of a verdict, as the prompt file has them."""
+SHARES: dict[Verdict, float] = {Verdict.FIRST: 1.0, Verdict.SECOND: 0.0, Verdict.TIE: 0.5}
+_ABSTAINED = "none"
+_ANY = re.compile(r"\[\[[^\[\]]*\]\]")
+_NUMBER = r"-?\d+(?:\.\d+)?|none"
+_LETTER = re.compile(r"\[\[\s*([A-D])\s*\]\]")
+_LITTLE = 0.5
+"""Probability on ratings, or verdicts, below which their mean says nothing."""
+
+
+def said(answer: Answer | Failure, label: str | None, low: float, high: float) -> Reading:
+    """The rating that a judge wrote in double brackets, `[[7]]`, or `[[label: 7]]`.
+
+    What a model thinks aloud up to `</think>` does not count. A rating may be written several times, but only one.
+
+    Args:
+        answer: the judge's.
+        label: of the attribute; None for a rating without one.
+        low: the lowest rating that counts.
+        high: the highest.
+    """
+    text, why = _text(answer)
+    if text is None:
+        return Reading(None, why)
+    found = {match.lower() for match in _rating(label).findall(text)}
+    if len(found) != 1:
+        return Reading(None, "several_verdicts" if found else _nothing(answer, text))
+    word = found.pop()
+    if word == _ABSTAINED:
+        return Reading(None, "abstained")
+    value = float(word)
+    return Reading(value) if low <= value <= high else Reading(None, "out_of_range")
+
+
+def expected(answer: Answer | Failure, label: str | None, low: float, high: float) -> Reading:
+    """The mean rating under the judge's own probabilities at the place where it wrote one.
+
+        sum of v p(v) / sum of p(v), over the whole numbers v from low to high among the most probable tokens
+
+    A rating of several tokens ("1", "0") is one where the judge wrote its first token: then p(10) = p(1) p(0 | 1) is
+    taken from that token. What `said` gives no rating gets none here, with its reason; `no_logprobs` where the server
+    gives none, `little_mass` where less than half of the probability is on ratings.
+
+    Source: arXiv 2303.16634 (ratings weighted by their probabilities).
+    """
+    first = said(answer, label, low, high)
+    if first.value is None or isinstance(answer, Failure):
+        return first
+    place = _place(answer.tokens or (), _rating(label))
+    if place is None:
+        return Reading(None, "no_logprobs")
+    at, tokens = place, answer.tokens or ()
+    mass = _mass(tokens[at])
+    if at + 1 < len(tokens):
+        _split(mass, tokens[at], tokens[at + 1], high)
+    inside = {value: part for value, part in mass.items() if low <= value <= high}
+    total = math.fsum(inside.values())
+    if total < _LITTLE:
+        return Reading(None, "little_mass")
+    return Reading(math.fsum(value * part for value, part in inside.items()) / total)
+
+
+def verdict_said(answer: Answer | Failure) -> Judged:
+    """The verdict that a judge wrote in double brackets, `[[A]]` to `[[D]]`."""
+    text, why = _text(answer)
+    if text is None:
+        return Judged(None, None, why)
+    found = set(_LETTER.findall(text))
+    if len(found) != 1:
+        return Judged(None, None, "several_verdicts" if found else _nothing(answer, text))
+    verdict = LETTERS[found.pop()]
+    return Judged(verdict, SHARES.get(verdict))
+
+
+def verdict_expected(answer: Answer | Failure) -> Judged:
+    """How probable the judge finds each verdict where it wrote one: the share of the first answer, p(A) + p(C) / 2.
+
+    The probabilities of A, B and C are made to add up to 1. Abstentions and reasons are those of `verdict_said`.
+    """
+    first = verdict_said(answer)
+    if first.share is None or isinstance(answer, Failure):
+        return first
+    tokens = answer.tokens or ()
+    at = _place(tokens, _LETTER)
+    if at is None:
+        return Judged(None, None, "no_logprobs")
+    mass = {verdict: 0.0 for verdict in SHARES}
+    for text, logp in _tops(tokens[at]):
+        verdict = LETTERS.get(_bare(text))
+        if verdict in mass:
+            mass[verdict] += math.exp(logp)
+    total = math.fsum(mass.values())
+    if total < _LITTLE:
+        return Judged(None, None, "little_mass")
+    share = math.fsum(SHARES[verdict] * part for verdict, part in mass.items()) / total
+    return Judged(_leaning(share), share)
+
+
+Rater = Callable[[Answer | Failure, str | None, float, float], Reading]
+RATERS: dict[str, Rater] = {"said": said, "expected": expected}
+"""How a rating is read."""
+COMPARERS: dict[str, Callable[[Answer | Failure], Judged]] = {"said": verdict_said, "expected": verdict_expected}
+"""How a comparison is read."""
+
+
+def _text(answer: Answer | Failure) -> tuple[str | None, str]:
+    """What the judge says after thinking, or None and why there is nothing."""
+    if isinstance(answer, Failure):
+        return None, answer.why
+    if answer.refusal is not None or answer.stopped == "content_filter":
+        return None, "refused"
+    _, mark, text = answer.text.rpartition("</think>")
+    if not mark and text.lstrip().startswith("<think>"):
+        return None, "cut_off"  # the thought has no end
+    return text, ""
+
+
+def _nothing(answer: Answer | Failure, text: str) -> str:
+    if isinstance(answer, Answer) and answer.stopped == "length":
+        return "cut_off"
+    return "unreadable" if _ANY.search(text) else "no_verdict"
+
+
+@cache
+def _rating(label: str | None) -> re.Pattern[str]:
+    name = "" if label is None else rf"{re.escape(label)}\s*:\s*"
+    return re.compile(rf"\[\[\s*{name}({_NUMBER})\s*\]\]", re.IGNORECASE)
+
+
+def _place(tokens: Sequence[Token], pattern: re.Pattern[str]) -> int | None:
+    """The token with which what the last match captured begins."""
+    matches = list(pattern.finditer("".join(token.text for token in tokens)))
+    if not matches:
+        return None
+    start, end = matches[-1].start(1), 0
+    for at, token in enumerate(tokens):
+        end += len(token.text)
+        if start < end:
+            return at
+    return None
+
+
+def _tops(token: Token) -> Sequence[tuple[str, float]]:
+    """The alternatives at a place, the drawn one among them."""
+    drawn = (token.text, token.logp)
+    return token.top if any(text == token.text for text, _ in token.top) else (drawn, *token.top)
+
+
+def _bare(text: str) -> str:
+    return text.strip(" \t\n[]:")
+
+
+def _mass(token: Token) -> dict[int, float]:
+    """Probability of each whole number that is one token at this place."""
+    mass: dict[int, float] = {}
+    for text, logp in _tops(token):
+        bare = _bare(text)
+        if bare.isdecimal():
+            mass[int(bare)] = mass.get(int(bare), 0.0) + math.exp(logp)
+    return mass
+
+
+def _split(mass: dict[int, float], token: Token, following: Token, high: float) -> None:
+    """Give longer numbers their part of the drawn first digits, where the tokens write them digit by digit."""
+    head = _bare(token.text)
+    if not head.isdecimal() or token.text.rstrip().endswith("]"):
+        return
+    for text, logp in _tops(following):
+        match = re.match(r"\d+", text)
+        if match and int(head + match[0]) <= high:
+            part = math.exp(token.logp + logp)
+            mass[int(head)] = max(0.0, mass.get(int(head), 0.0) - part)
+            mass[int(head + match[0])] = mass.get(int(head + match[0]), 0.0) + part
+
+
+def _leaning(share: float) -> Verdict:
+    if share == 0.5:
+        return Verdict.TIE
+    return Verdict.FIRST if share > 0.5 else Verdict.SECOND
