@@ -9,6 +9,7 @@ A scorer that must see all answers at once, to run a model over them or to find 
 
 from pairwright.scorers.column import column
 from pairwright.scorers.implicit import implicit
+from pairwright.scorers.judge import judge
 from pairwright.scorers.ranker import ranker
 from pairwright.scorers.reward_model import reward_model
 from pairwright.scorers.rules import VERIFIERS, Unsaid, rules
@@ -26,6 +27,7 @@ __all__ = [
     "Unsaid",
     "column",
     "implicit",
+    "judge",
     "ranker",
     "reward_model",
     "rules",
