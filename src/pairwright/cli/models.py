@@ -20,6 +20,7 @@ _USAGE = """usage: pairwright evaluate WHAT ... [--json]
   pairs      on held-out pairs: how often a model prefers the right answer
   control    on answers asked for scores: does the goal steer
   compare    two sets of answers to the same prompts
+  agreement  several scorers of the same answers, with each other and with the pairs
   rounds     answers of one model after another: score, KL from the start and length, by round
 
 pairwright evaluate WHAT --help tells what each takes."""
@@ -83,7 +84,7 @@ def generate(verb: str, arguments: Sequence[str]) -> int:
 
 
 def evaluate(verb: str, arguments: Sequence[str]) -> int:
-    """`pairwright evaluate pairs|control|compare|rounds ...`."""
+    """`pairwright evaluate pairs|control|compare|agreement|rounds ...`."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if arguments else 2

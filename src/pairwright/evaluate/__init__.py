@@ -1,10 +1,12 @@
 """Measures of a model, from columns: no model is run here.
 
 `pairs` on held-out pairs with log-probabilities, `control` on scored answers that were asked for scores, `compare` on
-two sets of scored answers to the same prompts, `rounds` on those of one model after another. Each gives a `Result`.
+two sets of scored answers to the same prompts, `rounds` on those of one model after another, `agreement` on several
+score columns of the same answers. Each gives a `Result`.
 `as_asked` puts the goal of generated answers into their prompts, so that `logprobs` reads what the model read.
 """
 
+from pairwright.evaluate.agreement import agreement
 from pairwright.evaluate.asked import as_asked
 from pairwright.evaluate.compare import compare
 from pairwright.evaluate.control import control
@@ -13,4 +15,4 @@ from pairwright.evaluate.result import Metric, Result
 from pairwright.evaluate.rounds import rounds
 from pairwright.evaluate.table import EVALUATIONS
 
-__all__ = ["EVALUATIONS", "Metric", "Result", "as_asked", "compare", "control", "pairs", "rounds"]
+__all__ = ["EVALUATIONS", "Metric", "Result", "agreement", "as_asked", "compare", "control", "pairs", "rounds"]

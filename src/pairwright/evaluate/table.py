@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from pairwright.evaluate.agreement import agreement
 from pairwright.evaluate.compare import compare
 from pairwright.evaluate.control import control
 from pairwright.evaluate.pairs import pairs
@@ -12,5 +13,6 @@ EVALUATIONS: dict[str, Callable[..., Result]] = {
     "pairs": pairs,
     "control": control,
     "compare": compare,
+    "agreement": agreement,
     "rounds": rounds,
 }

@@ -156,20 +156,30 @@ def _pandalm_record(row: Row) -> Record:
 
 
 def _judgebench_record(row: Row) -> Record:
-    """JudgeBench: `label` is "A>B" or "B>A"; each reward model's raw output is `score_<model>`, on its own scale."""
+    """JudgeBench: `label` is "A>B" or "B>A"; each reward model's raw output is `score_<model>`, on its own scale.
+
+    What it gave the answer when the two stood in the other order is `score_<model>_swapped`.
+    """
     notes: list[str] = []
     answers = _answers(row, ("response_A", "response_B"), notes)
-    given = row.get("rm_scores")
     for i, answer in enumerate(answers):
         scores = {
-            name: number(both[i], notes)
-            for name, both in (given if isinstance(given, dict) else {}).items()
-            if isinstance(both, list) and len(both) == 2
+            **_of_models(row.get("rm_scores"), i, "", notes),
+            **_of_models(row.get("rm_scores_swapped"), 1 - i, "_swapped", notes),
         }
         answers[i] = answer._replace(scores=scores, model=optional_text(row.get("response_model")))
     better = _verdict(row, "label", {"A>B": 0, "B>A": 1, "A=B": None})
     used = ("question", "response_A", "response_B", "label", "rm_scores", "rm_scores_swapped", "response_model")
     return _compared(_prompt(row, "question", notes), answers, better, rest(row, *used), notes)
+
+
+def _of_models(given: Any, side: int, ending: str, notes: list[str]) -> dict[str, float | None]:
+    """What each model gave the answer at a place, under the model's name and an ending."""
+    return {
+        f"{name}{ending}": number(both[side], notes)
+        for name, both in (given if isinstance(given, dict) else {}).items()
+        if isinstance(both, list) and len(both) == 2
+    }
 
 
 def _styles_record(row: Row) -> Record:
@@ -253,7 +263,10 @@ JUDGEBENCH = Format(
     source="ScalerLab/JudgeBench",
     columns=("question", "response_A", "response_B", "label"),
     rows=_judgebench_record,
-    notes=("each reward model's raw output is a column score_<model>, on its own scale; there is no main score",),
+    notes=(
+        "each reward model's raw output is a column score_<model>, on its own scale; there is no main score",
+        "score_<model>_swapped is what it gave the answer when the two stood in the other order",
+    ),
 )
 RM_BENCH = Format(
     name="rm_bench",
