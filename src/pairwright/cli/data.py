@@ -24,7 +24,7 @@ from pairwright.cli.flags import (
 from pairwright.cli.out import is_flat, keep_apart, read_in, tell, write_out
 from pairwright.errors import InputError
 from pairwright.pipeline.plugs import SLOTS, settings_of_plugs
-from pairwright.pipeline.recipe import key_values
+from pairwright.pipeline.recipe import key_values, value_of
 from pairwright.pipeline.signature import REQUIRED, Function, Setting, Signature
 from pairwright.pipeline.steps import STEPS, check_step, settings_schema
 from pairwright.plug import nearest
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 IN = words("source", "IN", "File, directory or hub name of the data.")
 _RENAMED: dict[str, dict[str, Mapping[str, Any]]] = {
-    "score": {"scorer": {"word": "with"}},
+    "score": {"scorer": {"word": "with", "kind": str, "metavar": "NAME|{COLUMN: SCORER}"}},
     "train": {"loss": {"kind": str, "metavar": "NAME|[TERMS]"}},
 }
 
@@ -51,6 +51,8 @@ def change(verb: str, arguments: Sequence[str]) -> int:
     plugs = plug_flags(verb, schema, arguments, beside=own)
     flags = [*own[:-3], *plugs, *own[-3:]]
     given = parse(verb, description(function), flags, arguments)
+    if str(given.get("scorer", "")).lstrip().startswith("{"):
+        given["scorer"] = value_of(given["scorer"], where="--with")
     settings = settings_given(verb, schema, given, also=of_plugs(plugs, given))
     output: Path = given["output"]
     writes = is_first()

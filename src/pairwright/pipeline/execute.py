@@ -243,6 +243,8 @@ def _resolve(value: Any, directories: Mapping[str, Path], kinds: Mapping[str, Ki
         return value
     if isinstance(value, list | tuple):
         return [_resolve(item, directories, kinds, as_path=as_path) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _resolve(item, directories, kinds, as_path=as_path) for key, item in value.items()}
     name, kind = names[0], kinds[names[0]]
     if kind == "model":
         return str(directories[name] / "model")

@@ -1,6 +1,6 @@
 """What a recipe is going to do: every step with its verb, its checked settings and where its inputs come from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,12 +148,19 @@ def _must_be_earlier(name: str, kinds: Mapping[str, Kind], all_names: Sequence[s
 def _outside(step: Planned) -> list[Path]:
     """Files and directories outside of the run that a step reads."""
     found = []
-    for key in step.verb.reads:
-        value = step.settings.get(key)
-        for item in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(item, str | Path) and not references(item) and str(item) and Path(item).exists():
-                found += _with_base(Path(item))
+    for item in _said(step.settings, step.verb.reads):
+        if isinstance(item, str | Path) and not references(item) and str(item) and Path(item).exists():
+            found += _with_base(Path(item))
     return found
+
+
+def _said(settings: Mapping[str, Any], names: Sequence[str]) -> Iterator[Any]:
+    """What settings of these names hold, those inside of other settings among them."""
+    for key, value in settings.items():
+        if key in names:
+            yield from value if isinstance(value, list | tuple) else [value]
+        elif isinstance(value, Mapping):
+            yield from _said(value, names)
 
 
 def _with_base(place: Path) -> list[Path]:

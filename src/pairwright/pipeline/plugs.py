@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from pairwright.errors import InputError, MissingExtra
-from pairwright.pipeline.signature import REQUIRED, Setting, check, signature, unknown
+from pairwright.pipeline.signature import REQUIRED, Setting, check, references, signature, unknown
 from pairwright.plug import find, settings_of
 
 
@@ -28,6 +28,7 @@ SLOTS: dict[str, tuple[Slot, ...]] = {
     "pair": (Slot("rule", "pairwright.pairing:PAIRINGS", "pairing rule"),),
     "relabel": (Slot("mode", "pairwright.relabel.table:MODES", "relabel mode"),),
     "generate": (Slot("engine", "pairwright.generate.table:ENGINES", "engine"),),
+    "evolve": (Slot("engine", "pairwright.generate.table:ENGINES", "engine"),),
 }
 """Which plugs a verb hands settings on to."""
 
@@ -42,8 +43,21 @@ def metric_settings(
 def scorer_settings(
     own: Mapping[str, Any], others: Mapping[str, Any], known: Mapping[str, Setting], title: str
 ) -> dict[str, Any]:
-    """The settings of `score`'s scorer."""
-    return _of_plugs("score", own, others, known, title)
+    """The settings of `score`'s scorer, or of each of several."""
+    from pairwright.scorers.scale import parsed
+    from pairwright.scorers.verb import named
+
+    try:
+        several = {} if isinstance(own["scorer"], str) else named(own["scorer"])
+        for scale in (own.get("scale"), *(asked.get("scale") for asked in several.values())):
+            if scale is not None and not references(scale):
+                parsed(scale)
+    except InputError as error:
+        raise InputError(f"{title}: {str(error).removeprefix('score: ')}") from error
+    for column, asked in several.items():
+        inside = {key: value for key, value in asked.items() if key not in ("with", "scale")}
+        _of_plugs("score", {"scorer": asked["with"]}, inside, known, f"{title}: {column}")
+    return dict(others) if several else _of_plugs("score", own, others, known, title)
 
 
 def rule_settings(
@@ -63,7 +77,7 @@ def mode_settings(
 def engine_settings(
     own: Mapping[str, Any], others: Mapping[str, Any], known: Mapping[str, Setting], title: str
 ) -> dict[str, Any]:
-    """The settings of `generate`'s engine."""
+    """The settings of the engine of `generate` and of `evolve`."""
     return _of_plugs("generate", own, others, known, title)
 
 

@@ -145,9 +145,11 @@ def unfit(value: Any, inside: tuple[int, ...] = ()) -> str:
 
 
 def references(value: Any) -> list[str]:
-    """Names of the steps that a setting speaks of: `step:NAME`, alone or in a list."""
+    """Names of the steps that a setting speaks of: `step:NAME`, alone, in a list or in a mapping."""
     if isinstance(value, str):
         return [value.removeprefix("step:")] if REFERENCE.fullmatch(value) else []
+    if isinstance(value, Mapping):
+        value = list(value.values())
     if isinstance(value, list | tuple):
         return [name for item in value for name in references(item)]
     return []
