@@ -33,6 +33,7 @@ TABLES = {
     "rules": ("Rules of `pair`", "pairwright.pairing:PAIRINGS", "rule"),
     "modes": ("Modes of `relabel`", "pairwright.relabel.table:MODES", "mode"),
     "scorers": ("Scorers of `score`", "pairwright.scorers.table:SCORERS", "scorer"),
+    "verifiers": ("Verifiers of the scorer `rules`", "pairwright.scorers.rules:VERIFIERS", "verifier"),
     "checks": ("Checks of `audit`", "pairwright.audit.table:CHECKS", "check"),
 }
 LINK = re.compile(r"!?\[[^\]]+\]\(([^)\s]+)\)")

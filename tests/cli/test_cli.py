@@ -311,7 +311,20 @@ def test_a_closed_pipe_is_no_failure(data):
 
 @pytest.mark.parametrize(
     "topic",
-    ["metrics", "modes", "scorers", "formats", "checks", "rules", "cuts", "losses", "engines", "evaluations", "steps"],
+    [
+        "metrics",
+        "modes",
+        "scorers",
+        "verifiers",
+        "formats",
+        "checks",
+        "rules",
+        "cuts",
+        "losses",
+        "engines",
+        "evaluations",
+        "steps",
+    ],
 )
 def test_lists_in_json_have_a_name_a_line_and_a_source(topic, capsys):
     code, printed, _ = call("list", topic, "--json", capsys=capsys)
