@@ -16,6 +16,7 @@ TOPICS: dict[str, str] = {
     "modes": "pairwright.relabel.table:MODES",
     "rules": "pairwright.pairing:PAIRINGS",
     "scorers": "pairwright.scorers.table:SCORERS",
+    "verifiers": "pairwright.scorers.rules:VERIFIERS",
     "checks": "pairwright.audit.table:CHECKS",
     "formats": "pairwright.formats.table:FORMATS",
     "engines": "pairwright.generate.table:ENGINES",
