@@ -310,14 +310,16 @@ def test_a_long_prompt_is_cut_in_the_users_text_and_not_in_the_goal(asked_model,
     ("settings", "says"),
     [
         ({"n": 2, "temperature": 0}, "same answer 2 times"),
-        ({"engine": "vllm"}, "there is no engine 'vllm'.*hf"),
+        ({"engine": "vlm"}, "there is no engine 'vlm'; did you mean 'vllm'"),
+        ({"engine": "spy", "stop": "x"}, "has no setting 'stop'"),
+        ({"beam_width": 2}, "engine 'hf' has no setting 'beam_width'"),
         ({"max_new_tokens": 160}, "no room for a prompt in the 160 positions"),
         ({"max_new_tokens": 100, "max_prompt_length": 61}, "together more than the 160"),
         ({"goal": []}, "list of goals is empty"),
         ({"goal": float("nan")}, "does not fit"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_sentence(asked_model, settings, says):
+def test_what_cannot_be_is_said_in_a_sentence(asked_model, settings, says, spy):
     with pytest.raises(InputError, match=says):
         generate(asked_model, world(), **settings)
 

@@ -106,7 +106,7 @@ def key_of(requests: Sequence[Request], engine: str, settings: Mapping[str, Any]
     said = {name: value for name, value in settings.items() if name != "model"}
     total = hashlib.sha256(json.dumps([engine, model, said], sort_keys=True, default=str).encode())
     for request in requests:
-        one = [request.keep, request.seed, request.sample, [[each["role"], each["content"]] for each in request.prompt]]
+        one = [request.keep, request.seed, [[each["role"], each["content"]] for each in request.prompt]]
         total.update(json.dumps(one).encode() + b"\n")
     return total.hexdigest()
 

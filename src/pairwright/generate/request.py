@@ -17,8 +17,6 @@ class Request(NamedTuple):
     """The goal sentence, which no cut may touch; empty for none."""
     seed: int
     """Of this answer's random numbers, 0 to 2**128 - 1. It is all that an engine may draw from."""
-    sample: int = 0
-    """Which answer to this prompt and goal it is, from 0."""
     answered: bool = False
     """Whether an earlier attempt at the same job drew this answer. An engine may leave it out; what it gives for it is
     not looked at."""

@@ -271,7 +271,7 @@ def _requests(
                 asked, keep = with_goal(prompt, goal, form, where), form.say(goal)
             for sample in range(n):
                 rows.append({"prompt_id": prompt_id, "goal": goal, "sample": sample})
-                requests.append(Request(asked, keep, seed_of(seed, prompt_id, sample), sample))
+                requests.append(Request(asked, keep, seed_of(seed, prompt_id, sample)))
     return rows, requests
 
 
