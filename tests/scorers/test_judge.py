@@ -349,7 +349,7 @@ def test_from_the_command_line_with_costs_and_the_key_in_no_file(
 
     with serving(rule, ("500", "wait0.01"), key=KEY) as server:
         command = ["score", str(source), "-o", str(tmp_path / "out"), "--with", "judge", "--url", server.url]
-        command += ["--model", "m", "--key", "JUDGE_KEY", "--set", "price_prompt=1000000", "--set", "retries=3"]
+        command += ["--model", "m", "--key", "JUDGE_KEY", "--set", "prompt_price=1000000", "--set", "retries=3"]
         assert main(command) == 0
         assert set(server.paid.values()) == {1}
         assert main([*command[:3], str(tmp_path / "other"), *command[4:-6], "--key", KEY]) == 2
@@ -359,6 +359,44 @@ def test_from_the_command_line_with_costs_and_the_key_in_no_file(
     assert scored.lineage[-1].settings["key"] == "JUDGE_KEY"
     out = capfd.readouterr()
     assert KEY not in out.out + out.err
-    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    _assert_nowhere(tmp_path)
+
+
+def test_a_recipe_with_a_judge_goes_on_where_it_was_and_the_key_is_in_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The server is away, then it is there, and another prompt file is another question."""
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    monkeypatch.setenv("PAIRWRIGHT_CACHE", str(tmp_path / "cache"))
+    source, prompt, recipe = tmp_path / "in.jsonl", tmp_path / "mine.md", tmp_path / "recipe.yaml"
+    source.write_text('{"prompt": "q", "chosen": "good", "rejected": "bad"}\n')
+    prompt.write_text("version: 1\n\n## user\n{prompt} {answer}\n")
+
+    def written(url: str, key: str) -> list[str]:
+        step = {"do": "score", "scorer": "judge", "url": url, "model": "m", "prompt": str(prompt), "key": key}
+        recipe.write_text(json.dumps([{"do": "read", "source": str(source)}, step | {"retries": 0}]))
+        return ["run", str(recipe), "-o", str(tmp_path / "run")]
+
+    with serving(lambda body: "[[9]]" if "good" in asked(body) else f"[[2]] {KEY}", key=KEY) as server:
+        for wrong in ((server.url, KEY), (server.url.replace("http://", f"http://me:{KEY}@"), "JUDGE_KEY")):
+            assert main(written(*wrong)) == 2
+            assert re.search("never the key itself|give the plain base URL", capfd.readouterr().err)
+        assert main(written("http://127.0.0.1:9/v1", "JUDGE_KEY")) == 1
+        command = written(server.url, "JUDGE_KEY")
+        assert main(command) == main(command) == 0
+        assert len(server.bodies) == 2
+        prompt.write_text("version: 1\n\n## user\nJudge {prompt} {answer}\n")
+        assert main(command) == 0
+        assert len(server.bodies) == 4
+    recipe.unlink()  # it had the key in it, of its writer's hand
+    out = capfd.readouterr()
+    assert KEY not in out.out + out.err
+    (folder,) = (path.parent for path in (tmp_path / "run").rglob("responses.parquet") if "score" in str(path))
+    assert column(Preferences.load(folder)) == [9.0, 2.0]
+    _assert_nowhere(tmp_path)
+
+
+def _assert_nowhere(folder: Path) -> None:
+    left = [path for path in folder.rglob("*") if path.is_file()]
     assert len(left) > 4
     assert [path for path in left if KEY.encode() in path.read_bytes()] == []

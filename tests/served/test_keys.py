@@ -13,7 +13,7 @@ from faulty import Body, completion, serving
 from pairwright.chat import user
 from pairwright.errors import InputError
 from pairwright.plug import bind
-from pairwright.served import Answer, Call, Failure, KeyName, Manners, Server, ask
+from pairwright.served import Answer, BaseUrl, Call, Failure, KeyName, Manners, Server, ask
 from pairwright.served.keys import find_key, scrubbed
 
 pytest.importorskip("openai")
@@ -71,12 +71,15 @@ def test_the_default_key_is_not_sent_in_the_clear(url: str, sent: bool, monkeypa
 
 
 def test_a_key_in_place_of_a_name_is_refused_and_not_repeated() -> None:
-    def plug(data: Any, *, key: KeyName | None = None) -> None: ...
+    def plug(data: Any, *, key: KeyName | None = None, url: BaseUrl = "http://127.0.0.1") -> None: ...
 
     for wrong in (KEY, "abcdef0123456789", "ABCDEF0123456789", "A_" * 40 + "B", ""):
         with pytest.raises(InputError, match="never the key itself") as caught:
             bind(plug, {"key": wrong}, kind="scorer")
         assert not wrong or wrong not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(InputError, match="give the plain base URL") as caught:
+        bind(plug, {"url": f"http://me:{KEY}@127.0.0.1/v1"}, kind="scorer")
+    assert KEY not in str(caught.value)
 
 
 def test_a_variable_that_is_not_set_is_named() -> None:

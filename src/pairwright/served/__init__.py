@@ -17,6 +17,7 @@ from pairwright.served.faults import Why
 from pairwright.served.record import (
     Answer,
     Asked,
+    BaseUrl,
     Call,
     Failure,
     KeyName,
@@ -31,6 +32,7 @@ from pairwright.served.record import (
 __all__ = [
     "Answer",
     "Asked",
+    "BaseUrl",
     "Call",
     "Failure",
     "KeyName",

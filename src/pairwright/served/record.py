@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator
 
 from pairwright.chat import Conversation
-from pairwright.served.keys import check_name
+from pairwright.served.keys import check_name, check_url
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -17,6 +17,8 @@ def _nothing() -> Mapping[str, Any]:
 
 KeyName = Annotated[str, AfterValidator(check_name)]
 """The name of an environment variable that holds a key; a key itself is refused without being shown."""
+BaseUrl = Annotated[str, AfterValidator(check_url)]
+"""The base URL of a server; one with a password or a query in it is refused without being shown."""
 
 
 @dataclass(frozen=True, kw_only=True)

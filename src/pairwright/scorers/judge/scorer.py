@@ -22,7 +22,7 @@ from pairwright.scorers.judge.rated import (
     rating,
 )
 from pairwright.scorers.sample import Scores
-from pairwright.served import Answer, Asked, Call, Failure, KeyName, Manners, Prices, Sampling, Server, ask
+from pairwright.served import Answer, Asked, BaseUrl, Call, Failure, KeyName, Manners, Prices, Sampling, Server, ask
 
 Kind = Literal["rating", "attributes", "pairwise", "reference"]
 KINDS: dict[str, Callable[[Sequence[Row], Brief, Ask], Judgement]] = {
@@ -37,7 +37,7 @@ _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 def judge(
     prefs: Preferences,
     *,
-    url: str,
+    url: BaseUrl,
     model: str,
     kind: Kind = "rating",
     prompt: str | None = None,
@@ -53,8 +53,8 @@ def judge(
     rate: Annotated[float, Field(gt=0)] | None = None,
     retries: Annotated[int, Field(ge=0)] = 6,
     timeout: Annotated[float, Field(gt=0)] = 120.0,
-    price_prompt: Annotated[float, Field(ge=0)] = 0.0,
-    price_answer: Annotated[float, Field(ge=0)] = 0.0,
+    prompt_price: Annotated[float, Field(ge=0)] = 0.0,
+    answer_price: Annotated[float, Field(ge=0)] = 0.0,
     key: KeyName | None = None,
     cache: str | None = None,
 ) -> Scores:
@@ -94,8 +94,8 @@ def judge(
         rate: calls a minute, at most.
         retries: further attempts at a call that failed for a passing reason.
         timeout: seconds for one attempt.
-        price_prompt: of a million tokens of the prompts.
-        price_answer: of a million tokens of the judge's answers.
+        prompt_price: of a million tokens of the prompts.
+        answer_price: of a million tokens of the judge's answers.
         key: name of the environment variable with the API key; None is `OPENAI_API_KEY`, if it is set, for https and
             this machine.
         cache: the file in which answers are kept; None is one for all jobs, under `$PAIRWRIGHT_CACHE`.
@@ -127,7 +127,7 @@ def judge(
                 extra=extra or {},
             ),
             manners=Manners(concurrency=concurrency, rate=rate, retries=retries, timeout=timeout),
-            prices=Prices(prompt=price_prompt, answer=price_answer),
+            prices=Prices(prompt=prompt_price, answer=answer_price),
             cache=cache,
             version=asked.version,
             label=f"judge {model}",
