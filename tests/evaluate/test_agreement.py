@@ -12,6 +12,7 @@ import scipy.stats
 
 from pairwright.errors import InputError
 from pairwright.evaluate import agreement
+from pairwright.evaluate.agreement import by_columns
 from pairwright.evaluate.concordance import kendall
 from pairwright.formats.read import read
 from pairwright.pairing import pair
@@ -271,3 +272,14 @@ def test_judgebench_in_both_orders(shared):
 def test_in_groups_of_one_or_two_there_is_no_interval_of_kendall():
     assert math.isnan(kendall(np.array([1.0, 2, 3]), np.array([1.0, 3, 2]), np.array([0, 0, 1])).low)
     assert kendall(np.array([]), np.array([]), np.array([], dtype=np.int64)).n == 0
+
+
+def test_it_is_told_in_two_tables():
+    """One right and one wrong pair, of which the other scorer says the same."""
+    prefs = answers("ppqq", pairs=[(0, 1), (2, 3)], score_x=[2, 1, 1, 2], score_y=[4, 3, 3, 4], score_z=[1, None, 1, 1])
+    labels, two, notes = (part.splitlines() for part in by_columns(agreement(prefs, draws=10)).split("\n\n"))
+    assert labels[0].split()[:3] == ["column", "accuracy", "right"]
+    assert labels[1].startswith("score_x  0.500 [0.095, 0.905]  1      1")  # Wilson's interval of 1 in 2
+    assert two[1].split()[:2] == ["score_x", "score_y"]
+    assert len(labels) == len(two) == 4
+    assert notes[1:] == ["1 of 4 answers have no finite score_z."]

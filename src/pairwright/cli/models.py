@@ -158,7 +158,13 @@ def _rounds_text(result: Any) -> str:
     return by_round(result)
 
 
-_TEXTS: dict[str, Callable[[Any], str]] = {"rounds": _rounds_text}
+def _agreement_text(result: Any) -> str:
+    from pairwright.evaluate.agreement import by_columns
+
+    return by_columns(result)
+
+
+_TEXTS: dict[str, Callable[[Any], str]] = {"agreement": _agreement_text, "rounds": _rounds_text}
 """How the result of an evaluation is told where a list of its measures is not the way to read it."""
 
 

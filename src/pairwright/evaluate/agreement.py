@@ -115,6 +115,43 @@ def agreement(
     )
 
 
+def by_columns(result: Result) -> str:
+    """The tables of a result of `agreement` as text: a line for each column against the labels, and for every two."""
+    labels = [row for row in result.table if "column" in row]
+    two = [row for row in result.table if "first" in row]
+    head = ("column", "accuracy", "right", "wrong", "ties", "unknown", "right in both orders")
+    counts = ("right", "wrong", "ties", "unknown")
+    parts: list[list[Sequence[str]]] = []
+    if labels:
+        parts.append([head])
+        for row in labels:
+            numbers = [f"{row[name]:,}" for name in counts]
+            both = f"{row['right_in_both_orders']:,}" if "right_in_both_orders" in row else "-"
+            parts[-1].append((row["column"], _cell(row, "accuracy"), *numbers, both))
+    if two:
+        parts.append([("first", "second", *_SAYS, "same", "flipped", "ties", "answers")])
+        for row in two:
+            ties = sum(row[f"tied_{side}"] for side in ("first", "second", "both"))
+            numbers = [f"{count:,}" for count in (row["same"], row["flipped"], ties, row["answers"])]
+            parts[-1].append((row["first"], row["second"], *(_cell(row, name) for name in _SAYS), *numbers))
+    said = "intervals are 95%; ties are wrong, and no flips"
+    return "\n\n".join([*map(_aligned, parts), "\n".join([said, *result.notes])])
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value, low, high = (row[f"{name}_{end}"] for end in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
 def _columns(prefs: Preferences, wanted: Sequence[str] | None) -> list[str]:
     """The score columns to compare."""
     schema = prefs.responses.collect_schema()
