@@ -34,6 +34,7 @@ TABLES = {
     "modes": ("Modes of `relabel`", "pairwright.relabel.table:MODES", "mode"),
     "scorers": ("Scorers of `score`", "pairwright.scorers.table:SCORERS", "scorer"),
     "verifiers": ("Verifiers of the scorer `rules`", "pairwright.scorers.rules:VERIFIERS", "verifier"),
+    "engines": ("Engines of `generate`", "pairwright.generate.table:ENGINES", "engine"),
     "checks": ("Checks of `audit`", "pairwright.audit.table:CHECKS", "check"),
 }
 LINK = re.compile(r"!?\[[^\]]+\]\(([^)\s]+)\)")

@@ -41,7 +41,7 @@ def hf(
 
     Several samples for one prompt read it once, where they stand in one batch and the model's memory is a list of keys
     and values; a model with another memory reads it for each (a line says so). A goal stands at the beginning of the
-    prompt, so prompts with different goals have nothing to share.
+    prompt, so prompts with different goals are read one by one.
 
     Args:
         requests: what is wanted.
