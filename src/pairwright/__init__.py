@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from pairwright.audit import audit as audit
     from pairwright.errors import InputError as InputError
     from pairwright.errors import PairwrightError as PairwrightError
+    from pairwright.evolve import evolve as evolve
     from pairwright.formats.read import read as read
     from pairwright.generate import generate as generate
     from pairwright.goals import GoalFormat as GoalFormat
     from pairwright.logprobs import logprobs as logprobs
+    from pairwright.merge import merge as merge
     from pairwright.pairing import pair as pair
     from pairwright.pipeline import run as run
     from pairwright.preferences import Preferences as Preferences
@@ -43,8 +45,10 @@ _HOMES = {
     "PairwrightError": "pairwright.errors",
     "Preferences": "pairwright.preferences",
     "audit": "pairwright.audit",
+    "evolve": "pairwright.evolve",
     "generate": "pairwright.generate",
     "logprobs": "pairwright.logprobs",
+    "merge": "pairwright.merge",
     "pair": "pairwright.pairing",
     "quickstart": "pairwright.worlds.quickstart",
     "read": "pairwright.formats.read",

@@ -103,7 +103,9 @@ def test_an_unscored_answer_is_counted_and_never_a_low_score():
     ],
 )
 def test_where_log_ratios_estimate_no_divergence_there_is_none_and_a_note_says_why(settings, goal, says):
-    other = drawn([("p", 4, -1, -2, 5), ("q", 4, -1, -2, 5)], steps=[Step(name="generate", settings=settings)], goal=goal)
+    other = drawn(
+        [("p", 4, -1, -2, 5), ("q", 4, -1, -2, 5)], steps=[Step(name="generate", settings=settings)], goal=goal
+    )
     result = rounds([START, other])
     assert value(result, "kl/1") is None
     assert value(result, "score/1") == 4

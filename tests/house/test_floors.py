@@ -69,6 +69,8 @@ FLOORS = {
     "scorers.reward_model": Floor(3, MODELS),
     "scorers.implicit": Floor(3, MODELS),
     "diagnose": Floor(4, NUMBERS),
+    "merge": Floor(2, TABLES),
+    "evolve": Floor(3, TABLES),  # it asks `generate`, but loads no torch itself
     "evaluate": Floor(4, NUMBERS),
     "evaluate.harness": Floor(4, NUMBERS | {"lm_eval"}),
     "report": Floor(5, PAGES),

@@ -23,6 +23,8 @@ VERBS = {
     "logprobs",
     "train",
     "generate",
+    "evolve",
+    "merge",
     "report",
     "run",
     "split",

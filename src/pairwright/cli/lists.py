@@ -20,6 +20,7 @@ TOPICS: dict[str, str] = {
     "checks": "pairwright.audit.table:CHECKS",
     "formats": "pairwright.formats.table:FORMATS",
     "engines": "pairwright.generate.table:ENGINES",
+    "operators": "pairwright.evolve.operators:OPERATORS",
     "evaluations": "pairwright.evaluate.table:EVALUATIONS",
     "steps": "pairwright.pipeline.steps:STEPS",
     "profiles": "pairwright.train.profiles:PROFILES",
@@ -104,6 +105,12 @@ def _profiles(files: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"name": name, "says": says(path), "source": str(path)} for name, path in files.items()]
 
 
+def _operators(files: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from pairwright.evolve.operators import read_operator
+
+    return [{"name": name, "says": read_operator(name).says, "source": str(path)} for name, path in files.items()]
+
+
 _WORDS = {
     "ref": "reference",
     "length": "lengths",
@@ -121,4 +128,5 @@ _SHAPES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, Any]]]] = {
     "losses": _losses,
     "steps": _steps,
     "profiles": _profiles,
+    "operators": _operators,
 }

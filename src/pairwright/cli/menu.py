@@ -33,6 +33,8 @@ COMMANDS: dict[str, Command] = {
     "scratch": Command("a tokenizer and a small random model", "pairwright.cli.models:scratch"),
     "train": Command("align a model on pairs", "pairwright.cli.models:train"),
     "generate": Command("answers of a model, at a goal if you like", "pairwright.cli.models:generate"),
+    "evolve": Command("new prompts out of old ones, written by a model", "pairwright.cli.prompts:evolve"),
+    "merge": Command("two sets of preferences as one", "pairwright.cli.prompts:merge"),
     "evaluate": Command("measures: pairs, control, compare, agreement, rounds", "pairwright.cli.models:evaluate"),
     "report": Command("one HTML file about one or more runs", "pairwright.cli.runs:report"),
     "list": Command("what there is: losses, metrics, modes, formats, ...", "pairwright.cli.lists:show"),

@@ -190,4 +190,5 @@ def _rows(prefs: Preferences) -> tuple[int, str]:
     if last and last.rows_out is not None and last.name in ("relabel", "select"):
         return last.rows_out, "pairs"  # they counted already; counting again would do their work again
     counts = prefs.counts()
-    return (counts.pairs, "pairs") if counts.pairs else (counts.responses, "responses")
+    kinds = ((counts.pairs, "pairs"), (counts.responses, "responses"), (counts.prompts, "prompts"))
+    return next((found for found in kinds if found[0]), (0, "responses"))

@@ -274,7 +274,8 @@ def _keep(gives: Kind, result: Any, directory: Path) -> dict[str, Any]:
 
 def _counts(prefs: Preferences) -> dict[str, Any]:
     counts = prefs.counts()
-    shown: dict[str, Any] = {"pairs": counts.pairs} if counts.pairs else {"responses": counts.responses}
+    kinds = {"pairs": counts.pairs, "responses": counts.responses, "prompts": counts.prompts}
+    shown: dict[str, Any] = next(({name: count} for name, count in kinds.items() if count), {"responses": 0})
     dropped = sum(prefs.lineage[-1].dropped.values()) if prefs.lineage else 0
     return shown | ({"dropped": dropped} if dropped else {})
 
