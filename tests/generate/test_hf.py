@@ -201,6 +201,27 @@ def test_a_stop_string_ends_an_answer_and_is_no_part_of_it(model):
     assert all(letter not in row[0]["content"] for row in one["response"].to_list())
 
 
+def test_an_answer_is_as_long_as_the_token_that_completes_its_stop_string(model):
+    """Of the tokens drawn without one: the first of them behind which the text has it, and their log-probabilities."""
+    reader = transformers.AutoTokenizer.from_pretrained(model)
+    plain = OpenedSampler(model, "float32", SAMPLING)
+    wanted = Wanted(PROMPTS, OWNER, SEEDS)
+    with torch.inference_mode():
+        rows, logps = plain._continued(wanted)
+    texts = [each.text for each in plain.answers(wanted)]
+    stop = next(text[3:5] for text in texts if len(text) > 8 and text[3:5].isascii())
+    drawn = OpenedSampler(model, "float32", SAMPLING._replace(stop=(stop,))).answers(wanted)
+    assert "stop" in {each.stopped for each in drawn}
+    for each, row, values, text in zip(drawn, rows, logps, texts, strict=True):
+        if stop in text:
+            count = min(n for n in range(len(row) + 1) if stop in reader.decode(row[:n], skip_special_tokens=True))
+            assert each[:2] == (text.split(stop)[0], "stop")
+            assert each.length == count
+            assert each.logp == pytest.approx(sum(values[:count]), abs=1e-4)
+        else:
+            assert each.stopped != "stop"
+
+
 def test_drawing_ends_when_every_answer_has_its_stop_string(model):
     """A stop string that is there after the first token ends the work after one step, not after the most allowed."""
     sampler = OpenedSampler(model, "float32", SAMPLING)
