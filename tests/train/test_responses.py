@@ -57,6 +57,12 @@ def test_answers_at_the_threshold_or_above_are_wanted(reader: Any) -> None:
         read(score="truth")
 
 
+def test_more_answers_than_a_tokenizer_reads_at_once_keep_their_own_rows(reader: Any) -> None:
+    data = scored(tiny.preferences(150), [float(number) for number in range(300)])
+    found = point_examples(data, reader, split="train", limits=WIDE, score="score")
+    assert [row.scores for row in found.rows] == [(float(number),) for number in range(300)]
+
+
 def test_columns_of_answers_are_their_reference(model: Path, reader: Any) -> None:
     data = logprobs(tiny.preferences(3), model=model, name="ref")
     found = point_examples(data, reader, split="train", limits=WIDE, reference="ref")
