@@ -13,7 +13,7 @@ import scipy.stats
 from pairwright.errors import InputError
 from pairwright.evaluate import agreement
 from pairwright.evaluate.agreement import by_columns
-from pairwright.evaluate.concordance import kendall
+from pairwright.evaluate.concordance import _below, kendall
 from pairwright.formats.read import read
 from pairwright.pairing import pair
 from pairwright.preferences import Preferences
@@ -283,3 +283,10 @@ def test_it_is_told_in_two_tables():
     assert two[1].split()[:2] == ["score_x", "score_y"]
     assert len(labels) == len(two) == 4
     assert notes[1:] == ["1 of 4 answers have no finite score_z."]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 64, 65])
+def test_rows_that_lie_below_in_both_are_counted_as_by_a_loop(size):
+    a, b = np.random.default_rng(size).integers(0, 5, (2, size))
+    by_loop = [sum(a[j] < a[i] and b[j] < b[i] for j in range(size)) for i in range(size)]
+    assert _below(a, b).tolist() == by_loop
