@@ -18,7 +18,7 @@ transformers = pytest.importorskip("transformers")
 from pairwright.generate.drawing import OpenedSampler, Sampling, Wanted  # noqa: E402
 from pairwright.generate.request import seed_of  # noqa: E402
 from pairwright.logprobs.core import Batch, answer_logps  # noqa: E402
-from pairwright.logprobs.models import open_model  # noqa: E402
+from pairwright.logprobs.models import open_model, quiet_peft  # noqa: E402
 
 SAMPLING = Sampling(1.0, 1.0, 16)
 PROMPTS = [[1, 40, 41, 42, 60], [1, 50, 45], [1, 33, 34, 35, 36, 37, 38, 39]]
@@ -141,6 +141,59 @@ def test_a_prompt_is_read_once_for_all_its_answers(model, capsys):
     assert sampler.read == len(OWNER) * 8
     assert [each[:2] + each[3:] for each in shared] == [each[:2] + each[3:] for each in apart]
     assert [each.logp for each in shared] == pytest.approx([each.logp for each in apart], abs=1e-4)
+
+
+def as_by_itself(folder, drawn):
+    reader = tiny.tokenizer()
+    for each, prompt, seed in zip(drawn, OWNER, SEEDS, strict=True):
+        tokens, logps = by_itself(folder, PROMPTS[prompt], seed, SAMPLING)
+        assert each.text == reader.decode([token for token in tokens if token != 2], skip_special_tokens=True)
+        assert each.logp == pytest.approx(sum(logps), abs=1e-4)
+
+
+def test_a_window_shorter_than_the_prompts_is_shared_too(tmp_path, capsys):
+    reader = tiny.tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = transformers.MistralConfig(
+            vocab_size=len(reader),
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            sliding_window=4,
+            initializer_range=0.2,
+            pad_token_id=0,
+            eos_token_id=2,
+        )
+        transformers.MistralForCausalLM(config).save_pretrained(tmp_path)
+    reader.save_pretrained(tmp_path)
+    capsys.readouterr()
+    as_by_itself(tmp_path, OpenedSampler(tmp_path, "float32", SAMPLING).answers(Wanted(PROMPTS, OWNER, SEEDS)))
+    assert "reads a prompt anew" not in capsys.readouterr().err
+
+
+def test_an_adapter_reads_a_prompt_once_too(tmp_path, capsys):
+    peft = pytest.importorskip("peft")
+    base = tiny.model(tmp_path / "base")
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    with torch.random.fork_rng(devices=[]), quiet_peft():
+        torch.manual_seed(1)
+        made = peft.get_peft_model(open_model(base), config)
+    made.save_pretrained(tmp_path / "adapter")
+    capsys.readouterr()
+    drawn = OpenedSampler(tmp_path / "adapter", "float32", SAMPLING).answers(Wanted(PROMPTS, OWNER, SEEDS))
+    assert "reads a prompt anew" not in capsys.readouterr().err
+    as_by_itself(tmp_path / "adapter", drawn)
+
+
+def test_half_precision_draws_and_shares(model, capsys):
+    made = generate(model, questions("one", "two"), n=3, max_new_tokens=6, dtype="bfloat16", name="m")
+    logps = made.responses.collect()["logp_m"].to_list()
+    assert all(math.isfinite(each) and each < 0 for each in logps)
+    assert "reads a prompt anew" not in capsys.readouterr().err
 
 
 def test_a_prompt_of_one_token_is_read_for_each_answer(model):
