@@ -93,7 +93,9 @@ def pages() -> Iterator[tuple[Path, str]]:
     for name in LOSSES:
         yield losses / f"{name}.md", loss_page(name)
     figure = (
-        "![DPO and its gradient under each divergence](divergences.svg)\n\n`dpo` with `beta=0.5` under each of them."
+        "![f(u) of each divergence and its slope, along the log-ratio u of one answer](divergences.svg)\n\n"
+        "What each makes of the log-ratio of one answer. Where its slope fades, a loss has little hold of that answer; "
+        "where it is steep, the loss pulls hard."
     )
     yield losses / "divergences.md", plugs_page("Divergences", OF_DIVERGENCES, DIVERGENCES, figure=figure)
     yield losses / "weightings.md", plugs_page("Weightings", OF_WEIGHTINGS, WEIGHTINGS)
@@ -110,12 +112,11 @@ def pictures() -> Iterator[tuple[Path, str]]:
     for name in LOSSES:
         figure = figure_of(name)
         title = f"Loss and gradient of {name}"
-        yield (
-            DOCS / "losses" / f"{name}.svg",
-            draw(curves_of(name), title=title, along=figure.along, start=figure.start),
-        )
-    title = "DPO and its gradient under each divergence"
-    drawn = draw(curves_of_divergences(), title=title, along=DIVERGED.along, start=DIVERGED.start)
+        along, slope_in = figure.move.along, figure.move.slope_in
+        drawn = draw(curves_of(name), title=title, along=along, slope_in=slope_in, start=figure.start)
+        yield DOCS / "losses" / f"{name}.svg", drawn
+    title, along, slope_in = "f(u) of each divergence and its slope", DIVERGED.along, DIVERGED.slope_in
+    drawn = draw(curves_of_divergences(), title=title, along=along, slope_in=slope_in, value="f(u)", start=0)
     yield DOCS / "losses" / "divergences.svg", drawn
 
 

@@ -7,6 +7,7 @@ the loss itself and from autograd. A loss that is not in `FIGURES` gets one curv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -31,16 +32,21 @@ from panels import Curve
 from torch import Tensor
 
 from pairwright.losses import LOSSES, asks
-from pairwright.losses.compose import Term, compose
 from pairwright.losses.divergences import DIVERGENCES
 from pairwright.plug import settings_of
 
 PLACES = 120
 """Of a curve. None of them lies on a kink of a loss, where rounding would decide which slope is drawn."""
+JUMP = 0.02
+"""Share of the gradient's range; more than that between two places a billionth apart is a jump."""
 MINUS = "\N{MINUS SIGN}"
 
 Given = Callable[[Tensor], Record]
 Loss = Callable[..., Any]
+Ask = Callable[[Tensor], tuple[list[float], list[float]]]
+"""From places to values and slopes."""
+Row = tuple[float, float, float]
+"""A place, the value there and the slope."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,26 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Move:
+    """What moves along the axis, in words.
+
+    Attributes:
+        along: what the axis is, with its unit.
+        slope_in: what the gradient is taken in.
+        how: how the record is moved, and what stands still where.
+    """
+
+    along: str
+    slope_in: str
+    how: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """One figure.
 
     Attributes:
-        along: what the axis is, with its unit.
+        move: what the axis is.
         low: where it begins.
         high: where it ends.
         lines: the curves, at most four.
@@ -65,7 +86,7 @@ class Figure:
         note: what a reader must know besides.
     """
 
-    along: str
+    move: Move
     low: float
     high: float
     lines: tuple[Line, ...]
@@ -75,14 +96,52 @@ class Figure:
 
 def curve(loss: Loss, line: Line, figure: Figure) -> Curve:
     """Value and gradient of the loss along the axis; of a loss that looks at its whole batch, those of the batch."""
-    places = torch.linspace(figure.low, figure.high, PLACES, dtype=torch.float64).requires_grad_()
+    return sampled(line.says, lambda places: _of_loss(loss, line, places), low=figure.low, high=figure.high)
+
+
+def sampled(says: str, at: Ask, *, low: float, high: float) -> Curve:
+    """A function and its gradient from `low` to `high`, broken where the gradient jumps."""
+    grid = torch.linspace(low, high, PLACES, dtype=torch.float64)
+    values, slopes = at(grid)
+    rows = list(zip(grid.tolist(), values, slopes, strict=True))
+    least = max(JUMP * (max(slopes) - min(slopes)), 1e-9)  # a gradient of 0 has only rounding
+    drawn, jumps = rows[:1], []
+    for left, right in pairwise(rows):
+        edges = _edges(at, left, right, least)
+        if edges:
+            drawn.append(edges[0])
+            jumps.append(len(drawn))
+            drawn.append(edges[1])
+        drawn.append(right)
+    along, value, slope = zip(*drawn, strict=True)
+    return Curve(says, along, value, slope, jumps)
+
+
+def _edges(at: Ask, left: Row, right: Row, least: float) -> tuple[Row, Row] | None:
+    """The places close on both sides of a jump of the gradient, which is looked for by halving; None without one."""
+    width = right[0] - left[0]
+    while abs(right[2] - left[2]) > least and right[0] - left[0] > 1e-9 * width:
+        place = (left[0] + right[0]) / 2
+        (value,), (slope,) = at(torch.tensor([place], dtype=torch.float64))
+        middle = place, value, slope
+        nearer_left = abs(slope - left[2]) <= abs(slope - right[2])
+        left, right = (middle, right) if nearer_left else (left, middle)
+    return (left, right) if abs(right[2] - left[2]) > least else None
+
+
+def _of_loss(loss: Loss, line: Line, places: Tensor) -> tuple[list[float], list[float]]:
+    places = places.clone().requires_grad_()
     if asks(loss).of_batch:
         value = torch.stack([loss(line.given(place.reshape(1)), **line.settings).loss.sum() for place in places])
     else:
         value = loss(line.given(places), **line.settings).loss
+    return value.tolist(), _slope(value, places)
+
+
+def _slope(value: Tensor, places: Tensor) -> list[float]:
     # Where what moves plays no part (the rejected side of `sft`), there is nothing to differentiate.
     slope = torch.autograd.grad(value.sum(), places)[0] if value.requires_grad else torch.zeros_like(places)
-    return Curve(line.says, places.tolist(), value.tolist(), slope.tolist())
+    return slope.tolist()
 
 
 def said(settings: Mapping[str, float]) -> str:
@@ -147,15 +206,38 @@ def points(*, baseline: float = 0.0, **chosen: Any) -> tuple[Line, ...]:
     )
 
 
-APART = f"log-ratio, chosen {MINUS} rejected, in nats"
-APART_BY_TOKEN = f"mean log-ratio, chosen {MINUS} rejected, in nats a token"
-MEAN_APART = f"mean_logp, chosen {MINUS} rejected, in nats a token"
-ALONE = "log-ratio of the side that moves, in nats"
-LOGP_ALONE = f"logp of the side that moves {MINUS} the other's, in nats"
-MEAN_ALONE = "mean_logp of the side that moves, in nats a token"
-ANSWER = "log-ratio of the answer that moves, in nats"
+AT_REFERENCE = "where policy and reference are equal"
+HALVES = "The chosen side moves up and the rejected one down, by half each"
+RATIO, MEAN = "the log-ratio", "mean_logp"
 
-AT_ONE = f"The side that stands still is at {MINUS}1 nat a token."
+APART = Move(f"log-ratio, chosen {MINUS} rejected, in nats", "the difference", f"{HALVES}.")
+APART_BY_TOKEN = Move(f"mean log-ratio, chosen {MINUS} rejected, nats a token", "the difference", f"{HALVES}.")
+MEAN_APART = Move(f"mean_logp, chosen {MINUS} rejected, nats a token", "the difference", f"{HALVES}.")
+PAIR = Move(
+    "log-ratio of the pair that moves, in nats", "the difference of that pair", f"{HALVES}, in one pair of the batch."
+)
+ALONE = Move(
+    "log-ratio of the side that moves, in nats", RATIO, f"One side moves alone; the other one stays {AT_REFERENCE}."
+)
+CHOSEN_ALONE = Move(
+    "log-ratio of the chosen side, in nats", RATIO, f"It moves alone; the rejected one stays {AT_REFERENCE}."
+)
+LOGP_ALONE = Move(
+    f"logp of the side that moves {MINUS} the other's, in nats",
+    "logp",
+    f"One side moves alone; the other one stays at {MINUS}60 nats in {TOKENS} tokens.",
+)
+MEAN_ALONE = Move(
+    "mean_logp of the side that moves, nats a token",
+    MEAN,
+    f"One side moves alone; the other one stays at {MINUS}1 nat a token.",
+)
+SINGLE = Move("log-ratio of the answer, in nats", RATIO, "A single answer, with nothing beside it.")
+ONE_OF_GROUP = Move(
+    "log-ratio of the answer that moves, in nats",
+    RATIO,
+    f"One answer of three moves alone; the other two stay {AT_REFERENCE}.",
+)
 
 FIGURES: dict[str, Figure] = {
     "alphapo": Figure(
@@ -165,25 +247,25 @@ FIGURES: dict[str, Figure] = {
         settings(apart_by_token, *({"alpha": alpha} for alpha in (-0.25, 0.0, 0.25))),
     ),
     "aot": Figure(
-        "log-ratio of the pair that moves, in nats",
+        PAIR,
         -20,
         20,
         (
             Line("alone: dpo", partial(at_ranks, references=()), {"beta": 0.5}),
             Line(f"beside references at {MINUS}8, 8", partial(at_ranks, references=(-8.0, 8.0)), {"beta": 0.5}),
         ),
-        note="The reference of the pair that moves is at 0, the other pairs stand at theirs. Value and gradient are "
-        "those of the whole batch: the slope jumps where the pair takes another rank.",
+        note="The reference of the pair that moves is at 0, the policy of the other pairs stays at theirs. Value and "
+        "gradient are those of the whole batch: the gradient jumps where the pair takes another rank.",
     ),
     "aot_unpaired": Figure(
-        "log-ratio of the pair that moves, in nats",
+        PAIR,
         -20,
         20,
         (
             Line("alone: dpo", partial(in_company, others=()), {"beta": 0.5}),
             Line(f"beside pairs at {MINUS}8, 8", partial(in_company, others=(-8.0, 8.0)), {"beta": 0.5}),
         ),
-        note="Value and gradient are those of the whole batch: the slope jumps where the pair takes another rank.",
+        note="Value and gradient are those of the whole batch: the gradient jumps where the pair takes another rank.",
     ),
     "apo_down": Figure(
         ALONE,
@@ -191,10 +273,11 @@ FIGURES: dict[str, Figure] = {
         60,
         (*both(), Line(f"chosen side moves, rejected at {MINUS}20", partial(chosen_alone, other=-20.0))),
         0,
+        note="In the third curve it stays lower.",
     ),
     "apo_zero": Figure(ALONE, -60, 60, both(beta=0.1), 0),
-    "apo_zero_unpaired": Figure(ANSWER, -60, 60, points(), 0),
-    "bco": Figure(ANSWER, -40, 40, (*points(), *points(baseline=1.0)), 0),
+    "apo_zero_unpaired": Figure(SINGLE, -60, 60, points(), 0),
+    "bco": Figure(SINGLE, -40, 40, (*points(), *points(baseline=1.0)), 0),
     "cpo": Figure(LOGP_ALONE, -40, 40, (*both(), *both(alpha=0.0)[:1])),
     "discopop": Figure(APART, -12, 24, settings(apart, *({"tau": tau} for tau in (0.05, 0.2, 1.0))), 0),
     "dpo": Figure(
@@ -207,19 +290,23 @@ FIGURES: dict[str, Figure] = {
     "dpo_mean": Figure(APART_BY_TOKEN, -2, 2, settings(apart_by_token, {"beta": 0.1}, {"beta": 1}, {"beta": 5}), 0),
     "exo": Figure(APART, -80, 80, settings(apart, *({"label_smoothing": share} for share in (0.001, 0.05, 0.2))), 0),
     "goal_sft": Figure(
-        "log-probability of the anchor, in nats", -20, 0, (Line("anchor moves", lambda t: chosen_alone(t - REF)),)
+        Move("log-probability of the anchor, in nats", "logp", "The anchor moves; the loss looks at nothing else."),
+        -20,
+        0,
+        (Line("anchor moves", lambda t: chosen_alone(t - REF)),),
     ),
     "hinge": Figure(APART, -30, 30, settings(apart, {"beta": 0.05}, {"beta": 0.1}, {"beta": 0.2}), 0),
-    "infonca": Figure(ANSWER, -60, 60, answers(beta=0.1, alpha=3.0), 0),
+    "infonca": Figure(ONE_OF_GROUP, -60, 60, answers(beta=0.1, alpha=3.0), 0),
     "ipo_mean": Figure(APART_BY_TOKEN, -3, 3, settings(apart_by_token, {"beta": 0.1}, {"beta": 0.5}, {"beta": 1}), 0),
     "ipo_sum": Figure(APART, -10, 20, settings(apart, {"beta": 0.05}, {"beta": 0.1}, {"beta": 0.2}), 0),
-    "kto": Figure(ANSWER, -60, 60, (*points(), *points(baseline=10.0)), 0),
+    "kto": Figure(SINGLE, -60, 60, (*points(), *points(baseline=10.0)), 0),
     "ld_dpo": Figure(
-        "log-ratio of the chosen side (40 tokens beside 20)",
+        CHOSEN_ALONE,
         -60,
         60,
         settings(partial(chosen_alone, length=40), {"alpha": 0.0}, {"alpha": 0.5}, {"alpha": 1.0}),
         0,
+        note="The chosen side has 40 tokens, the rejected one 20.",
     ),
     "margin_dpo": Figure(APART, -60, 60, gaps(0, 1, 3), 0),
     "modpo": Figure(
@@ -235,10 +322,10 @@ FIGURES: dict[str, Figure] = {
         0,
         note="The score is 0.2 on the chosen side and 0.5 on the rejected one.",
     ),
-    "nca": Figure(ANSWER, -60, 60, answers(beta=0.1, alpha=3.0), 0),
+    "nca": Figure(ONE_OF_GROUP, -60, 60, answers(beta=0.1, alpha=3.0), 0),
     "nca_pair": Figure(ALONE, -60, 60, both(beta=0.1), 0),
     "odpo": Figure(APART, -60, 60, gaps(1, 3, 9), 0),
-    "orpo": Figure(MEAN_ALONE, -3, -0.2, (*means(), *means(beta=1.0)), note=AT_ONE),
+    "orpo": Figure(MEAN_ALONE, -3, -0.2, (*means(), *means(beta=1.0))),
     "r_dpo": Figure(APART, -60, 60, lengths((10, 40), (20, 20), (40, 10)), 0),
     "robust_dpo": Figure(
         APART, -60, 60, settings(apart, *({"label_smoothing": share} for share in (0.0, 0.1, 0.3))), 0
@@ -247,16 +334,20 @@ FIGURES: dict[str, Figure] = {
     "rpo_forward_kl": Figure(APART, -60, 60, gaps(0, 1, 3), 0),
     "rpo_squared": Figure(APART, -60, 60, gaps(0, 1, 3), 0),
     "rrhf": Figure(
-        MEAN_ALONE.replace("side", "answer"),
+        Move(
+            "mean_logp of the answer that moves, nats a token",
+            MEAN,
+            f"One answer of three moves alone; the others stay at {MINUS}1.5 (best), {MINUS}1 and {MINUS}0.5 (worst) "
+            f"nats a token. Each has {TOKENS} tokens.",
+        ),
         -3,
         0,
         answers(given=group_mean, sft_weight=0.05),
-        note=f"Those that stand still are at {MINUS}1.5 (best), {MINUS}1 and {MINUS}0.5 (worst) nats a token; each "
-        f"has {TOKENS} tokens.",
+        note="The gradient jumps where the answer passes another one.",
     ),
-    "sft": Figure(MEAN_ALONE, -3, 0, means(), note=AT_ONE),
+    "sft": Figure(MEAN_ALONE, -3, 0, means()),
     "sft_sum": Figure(
-        "log-probability of the side that moves, in nats",
+        Move("log-probability of the side that moves, in nats", "logp", "One side moves alone."),
         -60,
         0,
         (
@@ -272,7 +363,7 @@ FIGURES: dict[str, Figure] = {
     ),
     "slic": Figure(LOGP_ALONE, -10, 10, (*both(), *both(sft_weight=0.0)[:1])),
     "sppo": Figure(
-        "log-ratio of the chosen side, in nats",
+        CHOSEN_ALONE,
         -10,
         10,
         tuple(
@@ -306,12 +397,26 @@ def curves_of(name: str) -> list[Curve]:
     return [curve(LOSSES[name], line, figure) for line in figure.lines]
 
 
-DIVERGED = Figure(APART, -4, 6, tuple(Line(name, apart) for name in reversed(DIVERGENCES)), 0)
+DIVERGED = Move("log-ratio u of one answer, in nats", RATIO, "")
+DIVERGED_FROM, DIVERGED_TO = -2.0, 4.0
 
 
-def curves_of_divergences(loss: str = "dpo", *, beta: float = 0.5) -> list[Curve]:
-    """One loss under each divergence."""
+def curves_of_divergences() -> list[Curve]:
+    """What each divergence makes of a log-ratio, in its default settings."""
+
+    def asked(divergence: Loss) -> Ask:
+        def at(places: Tensor) -> tuple[list[float], list[float]]:
+            places = places.clone().requires_grad_()
+            value = divergence(places)
+            return value.tolist(), _slope(value, places)
+
+        return at
+
+    def name_of(name: str, divergence: Loss) -> str:
+        known = {key: parameter.default for key, parameter in settings_of(divergence).items()}
+        return f"{name}, {said(known)}" if known else name
+
     return [
-        curve(compose([Term(loss, settings={"beta": beta}, divergence=line.says)]), line, DIVERGED)
-        for line in DIVERGED.lines
+        sampled(name_of(name, divergence), asked(divergence), low=DIVERGED_FROM, high=DIVERGED_TO)
+        for name, divergence in reversed(DIVERGENCES.items())
     ]

@@ -8,41 +8,35 @@ from docstrings import Anatomy, anatomy, flat, is_formula
 from loss_examples import call_lines, printed, recipe_lines, train_lines
 from loss_figures import figure_of, fixed
 
-from pairwright.losses import LOSSES, GroupLogps, PairLogps, PointLogps, asks, takes
+from pairwright.cli.lists import asked_in_words, rows_of
+from pairwright.losses import LOSSES, asks
 from pairwright.losses.divergences import DIVERGENCES
 from pairwright.losses.weightings import WEIGHTINGS
 from pairwright.plug import settings_of, source
+from pairwright.train.losses import kinds_of
 
 Loss = Callable[..., Any]
 
 NEEDS = {
-    "ref": ("reference", "`ref`: a reference, which is a frozen model, or columns of its log-probabilities"),
-    "length": ("lengths", "`length`: the number of tokens of each answer"),
-    "score": ("score", "`score`: a score of every answer"),
-    "scores": ("named scores", "`scores`: the named scores of every answer"),
-    "token_logp": ("tokens", "`token_logp`: the log-probability of each token"),
-    "token_ref": ("tokens", "`token_ref`: the same of the reference, which is therefore run at each step"),
-    "token_collision": (
-        "tokens",
-        "`token_collision`: how likely the policy is to say one token twice, at each token; the trainer computes it",
-    ),
-    "anchor": ("goals", "`anchor`: pairs that ask for a goal (`relabel` them)"),
+    "ref": "`ref`: a reference, which is a frozen model, or columns of its log-probabilities",
+    "length": "`length`: the number of tokens of each answer",
+    "score": "`score`: a score of every answer",
+    "scores": "`scores`: the named scores of every answer",
+    "token_logp": "`token_logp`: the log-probability of each token",
+    "token_ref": "`token_ref`: the same of the reference, which is therefore run at each step",
+    "token_collision": "`token_collision`: how likely the policy is to say one token twice, at each token; the trainer "
+    "computes it",
+    "anchor": "`anchor`: pairs that ask for a goal (`relabel` them)",
 }
+KL = "an estimate of the KL between policy and reference, which the trainer makes of answers to other prompts"
 BASELINES = {
-    "mismatched_kl": (
-        "KL estimate",
-        "a baseline: an estimate of the KL between policy and reference, which the trainer makes of answers to other "
-        "prompts; without one it is 0",
-    ),
-    "running_mean": (
-        "running mean",
-        "a baseline: the running mean of all implicit rewards, which the trainer keeps; without one it is 0",
-    ),
+    "mismatched_kl": f"a baseline: {KL}; without one it is 0",
+    "running_mean": "a baseline: the running mean of implicit rewards, which the trainer keeps; without one it is 0",
 }
 RECORDS = {
-    PairLogps: ("pairs", "pairs"),
-    GroupLogps: ("groups", "groups of scored answers to one prompt (`examples: groups`)"),
-    PointLogps: ("single answers", "single answers, each wanted or unwanted (`examples: responses`)"),
+    "pairs": "pairs",
+    "groups": "groups of scored answers to one prompt (`examples: groups`)",
+    "responses": "single answers, each wanted or unwanted (`examples: responses`)",
 }
 
 
@@ -61,7 +55,7 @@ def loss_page(name: str) -> str:
         f"# {name}",
         "",
         *_top(parts, name),
-        f"![Loss and gradient of {name} along: {figure_of(name).along}]({name}.svg)",
+        f"![Loss and gradient of {name} along: {figure_of(name).move.along}]({name}.svg)",
         "",
         _caption(name),
         "",
@@ -111,10 +105,10 @@ def plugs_page(title: str, opening: str, table: Mapping[str, Loss], *, figure: s
         lines += [figure, ""]
     for name, plug in table.items():
         parts = anatomy(name, plug)
-        needs = sorted(asks(plug).needs)
+        needs = [name for name in NEEDS if name in asks(plug).needs]
         lines += [f"## {name}", "", *_top(parts, name), *_told(parts, name, "###")]
         if needs:
-            lines += ["### What it needs", "", *(f"- {NEEDS[need][1]}" for need in needs), ""]
+            lines += ["### What it needs", "", *(f"- {NEEDS[need]}" for need in needs), ""]
         lines += [*_settings(plug, parts, "###"), f"Source: {source(plug)}", ""]
     module = next(iter(table.values())).__module__
     lines.append(f"Written by `make docs` from the docstrings in `{module}`; change those, not this page.")
@@ -124,10 +118,9 @@ def plugs_page(title: str, opening: str, table: Mapping[str, Loss], *, figure: s
 def table_of_losses() -> str:
     """All losses in one table: name, what it does, what it needs, what it takes, source."""
     lines = ["| loss | what it does | needs | takes | source |", "|---|---|---|---|---|"]
-    for name, loss in LOSSES.items():
-        needs = ", ".join(_short(loss)) or "nothing"
-        kinds = ", ".join(RECORDS[kind][0] for kind in takes(loss))
-        cells = (f"[`{name}`]({name}.md)", anatomy(name, loss).summary, needs, kinds, source(loss))
+    for row in rows_of("losses"):
+        name, needs = row["name"], ", ".join(asked_in_words(row)) or "nothing"
+        cells = (f"[`{name}`]({name}.md)", row["says"], needs, ", ".join(row["takes"]), row["source"])
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines)
 
@@ -174,29 +167,22 @@ def _told(parts: Anatomy, own: str, level: str) -> Iterator[str]:
 
 def _caption(name: str) -> str:
     """What the figure does not say itself."""
+    figure = figure_of(name)
     shared = ", ".join(f"`{key}={value!r}`" for key, value in fixed(name).items())
-    drawn = f"Drawn by our own function{f' with {shared}' if shared else ''}; what does not move stands still."
-    return f"{drawn} {figure_of(name).note}".strip()
+    drawn = f"Drawn by our own function{f' with {shared}' if shared else ''}."
+    return f"{drawn} {figure.move.how} {figure.note}".strip()
 
 
 def _needs(loss: Loss) -> Iterator[str]:
     asked = asks(loss)
-    yield f"It takes {', or '.join(RECORDS[kind][1] for kind in takes(loss))}, and of each answer its `logp`. Besides:"
+    yield f"It takes {', or '.join(RECORDS[kind] for kind in kinds_of(loss))}, and of each answer its `logp`. Besides:"
     yield ""
-    rows = [NEEDS[name][1] for name in NEEDS if name in asked.needs]
+    rows = [NEEDS[name] for name in NEEDS if name in asked.needs]
     if asked.baseline:
-        rows.append(BASELINES[asked.baseline][1])
+        rows.append(BASELINES[asked.baseline])
     if asked.of_batch:
-        rows.append("a batch: the value of a pair depends on the pairs that it is computed with")
+        rows.append("the whole batch: the value of a pair depends on the pairs that it is computed with")
     yield from (f"- {row}" for row in rows or ["nothing"])
-
-
-def _short(loss: Loss) -> list[str]:
-    asked = asks(loss)
-    words = [NEEDS[name][0] for name in NEEDS if name in asked.needs]
-    words += [BASELINES[asked.baseline][0]] if asked.baseline else []
-    words += ["a batch"] if asked.of_batch else []
-    return list(dict.fromkeys(words))
 
 
 def _settings(plug: Loss, parts: Anatomy, level: str) -> Iterator[str]:

@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import tiny
 from pairwright.cli import main
+from pairwright.cli.lists import BASELINES, NEEDED
 from pairwright.errors import InputError
 from pairwright.losses import LOSSES
+from pairwright.losses.types import NEEDS, Baseline
 from pairwright.pipeline import dry_run, run
 from pairwright.preferences import Preferences
 
@@ -49,6 +51,7 @@ def test_the_list_says_what_each_loss_needs_and_takes(capsys: pytest.CaptureFixt
     assert rows["infonca"]["takes"] == ["pairs", "groups"]
     assert (rows["kto"]["baseline"], rows["dpo"]["baseline"]) == ("mismatched_kl", None)
     assert rows["modpo"]["needs"] == ["ref", "score"]
+    assert [name for name in rows if rows[name]["of_batch"]] == ["aot", "aot_unpaired"]
     code, printed, _ = call("list", "losses", capsys=capsys)
     lines = printed.splitlines()
     assert lines[0].split() == ["name", "needs", "takes", "what", "it", "is", "source"]
@@ -58,6 +61,15 @@ def test_the_list_says_what_each_loss_needs_and_takes(capsys: pytest.CaptureFixt
     assert "reference, scores " in shown["infonca"]
     assert "pairs, groups " in shown["infonca"]
     assert " - " in shown["slic"]
+    assert "reference, whole batch " in shown["aot"]
+    assert "reference, baseline (KL) " in shown["kto"]
+    assert "reference, baseline (running mean) " in shown["bco"]
+    assert not [name for name in shown if "baseline (" in shown[name] and name not in ("kto", "bco")]
+
+
+def test_there_is_a_word_for_everything_that_a_loss_may_ask_for() -> None:
+    assert set(NEEDED) == NEEDS
+    assert set(BASELINES) == set(get_args(Baseline))
 
 
 def test_a_sum_of_losses_trains_from_the_command_line(

@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 import yaml
 
 from pairwright.losses import LOSSES, asks, takes
@@ -191,21 +192,41 @@ def test_a_loss_without_a_figure_of_its_own_gets_one_curve_for_each_side() -> No
     assert [line.says for line in figure.lines] == ["chosen side moves", "rejected side moves"]
 
 
-def test_figures_are_small_pictures_with_text() -> None:
+def test_divergences_are_drawn_as_what_they_make_of_a_log_ratio() -> None:
+    """At u = -2, where the figure begins: u, log(2 e^u / (1 + e^u)), 1 - e^-u and (1 - e^(-u / 2)) * 2, and slopes."""
+    curves = docs("loss_figures").curves_of_divergences()
+    known = {
+        "reverse_kl": (-2, 1),
+        "js_divergence": (log(2 * exp(-2) / (1 + exp(-2))), 1 / (1 + exp(-2))),
+        "forward_kl": (1 - exp(2), exp(2)),
+        "alpha_divergence, alpha 0.5": (2 * (1 - exp(1)), exp(1)),
+    }
+    assert {curve.name for curve in curves} == set(known)
+    for curve in curves:
+        assert curve.along[0] == -2
+        assert (curve.value[0], curve.slope[0]) == pytest.approx(known[curve.name]), curve.name
+
+
+def test_figures_are_small_pictures_with_text_that_a_telephone_can_show() -> None:
+    """A page of a code host has margins of 16 pixels on a screen of 360; what is left must make 10 of each letter."""
     figures = sorted(DOCS.glob("losses/*.svg"))
     assert {figure.stem for figure in figures} == {*LOSSES, "divergences"}
     for figure in figures:
         assert figure.stat().st_size < 30_000, figure.name
-        tree = ElementTree.parse(figure)
-        texts = [node.text for node in tree.iter("{http://www.w3.org/2000/svg}text")]
-        assert {"loss", "gradient"} <= set(texts), figure.name
+        root = ElementTree.parse(figure).getroot()
+        assert float(root.attrib["font-size"]) * (360 - 2 * 16) / float(root.attrib["width"]) >= 10, figure.name
+        nodes = list(root.iter("{http://www.w3.org/2000/svg}text"))
+        assert not [node for node in nodes if "font-size" in node.attrib], figure.name
+        texts = [node.text or "" for node in nodes]
+        assert {"f(u)" if figure.stem == "divergences" else "loss", "gradient"} <= set(texts), figure.name
+        assert [text for text in texts if text.startswith("slope in ")], figure.name
 
 
 def drawn(*heights: float, name: str = "beta 0.1") -> str:
     panels = docs("panels")
     along = [float(place) for place in range(len(heights))]
     curve = panels.Curve(name, along, heights, heights)
-    picture: str = panels.draw([curve], title="a figure", along="nats")
+    picture: str = panels.draw([curve], title="a figure", along="nats", slope_in="it")
     return picture
 
 
@@ -214,7 +235,7 @@ def test_a_curve_stands_where_its_axis_says() -> None:
     picture = drawn(0.0, 5.0, 10.0)
     height = {
         int(label): float(y) - 4
-        for y, label in re.findall(r'y="([\d.]+)" text-anchor="end">(\d+)</text>', picture.partition("gradient")[0])
+        for y, label in re.findall(r'y="([\d.]+)" text-anchor="end">(\d+)</text>', picture.partition(">gradient<")[0])
     }
     points = re.findall(r'points="([^"]+)"', picture)[0].split()
     ends = [float(points[place].split(",")[1]) for place in (0, -1)]
@@ -231,10 +252,45 @@ def test_pictures_that_only_round_otherwise_are_the_same() -> None:
     assert not same("", drawn(0.0, 5.0, 10.0))
 
 
+KINKS = {
+    "hinge": ((20,), (10,), (5,)),
+    "slic": ((1,), (-1,), (1,)),
+    "rrhf": ((-1, -0.5), (-1.5, -0.5), (-1.5, -1)),
+    "aot": ((), (-8, 8)),
+    "aot_unpaired": ((), (-8, 8)),
+}
+"""Where the gradient of each curve jumps: hinge rests from 1 / beta on, the others where one thing passes another."""
+
+
 def test_no_curve_is_sampled_on_a_kink() -> None:
     """There rounding would decide which of two slopes is drawn, and two machines would not agree."""
     figures = docs("loss_figures")
-    kinks = {"hinge": (5, 10, 20), "slic": (-1, 1), "rrhf": (-1.5, -1, -0.5), "aot": (-8, 8), "aot_unpaired": (-8, 8)}
-    for name, places in kinks.items():
-        for curve in figures.curves_of(name):
-            assert min(abs(x - kink) for x in curve.along for kink in places) > 1e-3, name
+    for name, each in KINKS.items():
+        figure = figures.figure_of(name)
+        places = torch.linspace(figure.low, figure.high, figures.PLACES, dtype=torch.float64).tolist()
+        assert min(abs(x - kink) for x in places for kinks in each for kink in kinks) > 1e-3, name
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_gradient_that_jumps_is_broken_there_and_nowhere_else(name: str) -> None:
+    curves = docs("loss_figures").curves_of(name)
+    for curve, kinks in zip(curves, KINKS.get(name, ((),) * len(curves)), strict=True):
+        broken = [(curve.along[place - 1], curve.along[place]) for place in curve.jumps]
+        assert len(broken) == len(kinks), (curve.name, broken)
+        for (left, right), kink in zip(broken, kinks, strict=True):
+            assert left < kink < right or min(abs(left - kink), abs(right - kink)) < 1e-9
+            assert right - left < 1e-6
+
+
+def test_a_jump_has_the_slopes_of_both_sides_and_no_line_between() -> None:
+    """The hinge of beta 0.1 falls by 0.1 up to a margin of 10 nats, and rests from there on."""
+    curve = docs("loss_figures").curves_of("hinge")[1]
+    (place,) = curve.jumps
+    assert curve.slope[place - 1 : place + 1] == pytest.approx((-0.1, 0))
+    assert curve.value[place - 1 : place + 1] == pytest.approx((0, 0), abs=1e-6)
+    panels = docs("panels")
+    broken = panels.Curve("a", [0, 1, 1, 2], [0, 1, 1, 1], [1, 1, 0, 0], [2])
+    picture = panels.draw([broken], title="a figure", along="nats", slope_in="it")
+    lines = [points.split() for points in re.findall(r'points="([^"]+)"', picture)]
+    assert [len(points) for points in lines] == [4, 2, 2]
+    assert [len({point.split(",")[1] for point in points}) for points in lines[1:]] == [1, 1]

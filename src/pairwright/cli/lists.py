@@ -27,6 +27,22 @@ TOPICS: dict[str, str] = {
 }
 """The table of each topic."""
 
+NEEDED: dict[str, str] = {
+    "ref": "reference",
+    "length": "lengths",
+    "score": "scores",
+    "scores": "named scores",
+    "token_logp": "tokens",
+    "token_ref": "tokens",
+    "token_collision": "tokens",
+    "anchor": "goals",
+}
+"""What a loss may need, as people call it. These words stand in docs/losses too."""
+BASELINES: dict[str, str] = {"mismatched_kl": "baseline (KL)", "running_mean": "baseline (running mean)"}
+"""What a loss may have as baseline, as people call it."""
+BATCH = "whole batch"
+"""Of a loss whose value for one row depends on the other rows."""
+
 
 def show(verb: str, arguments: Sequence[str]) -> int:
     """`pairwright list TOPIC [--json]`."""
@@ -41,7 +57,10 @@ def show(verb: str, arguments: Sequence[str]) -> int:
     if given["json"]:
         show_json(rows)
     elif topic == "losses":
-        cells = [(row["name"], _asked(row), ", ".join(row["takes"]), row["says"], row["source"]) for row in rows]
+        cells = [
+            (row["name"], ", ".join(asked_in_words(row)) or "-", ", ".join(row["takes"]), row["says"], row["source"])
+            for row in rows
+        ]
         print(table(cells, ("name", "needs", "takes", "what it is", "source")))
     else:
         print(table([(row["name"], row["says"], row["source"]) for row in rows], ("name", "what it is", "source")))
@@ -49,13 +68,30 @@ def show(verb: str, arguments: Sequence[str]) -> int:
 
 
 def rows_of(topic: str) -> list[dict[str, Any]]:
-    """The rows of one list: `name, says, source, settings`; those of losses have `needs` and `takes` besides."""
+    """The rows of one list: `name, says, source, settings`.
+
+    Those of losses have besides: what the loss needs (`needs`), the examples that it takes in the words of the setting
+    `examples` (`takes`), what it would have as `baseline`, and whether a row's value depends on the other rows of its
+    batch (`of_batch`).
+    """
     if topic == "losses":
         need("torch", extra="train")
     module, _, name = TOPICS[topic].partition(":")
     found: Mapping[str, Any] = getattr(import_module(module), name)
     shape = _SHAPES.get(topic)
     return shape(found) if shape else listing(found)
+
+
+def asked_in_words(row: Mapping[str, Any]) -> list[str]:
+    """What a loss asks for, each in a word or two; empty where the log-probabilities of the answers are enough.
+
+    Args:
+        row: of the list of losses.
+    """
+    words = [word for name, word in NEEDED.items() if name in row["needs"]]
+    words += [BASELINES[row["baseline"]]] if row["baseline"] else []
+    words += [BATCH] if row["of_batch"] else []
+    return list(dict.fromkeys(words))
 
 
 def _losses(table_of_losses: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -66,15 +102,10 @@ def _losses(table_of_losses: Mapping[str, Any]) -> list[dict[str, Any]]:
     for row in listing(table_of_losses):
         loss = table_of_losses[row["name"]]
         asked = asks(loss)
-        row |= {"needs": sorted(asked.needs), "baseline": asked.baseline, "takes": kinds_of(loss)}
+        row |= {"needs": sorted(asked.needs), "takes": kinds_of(loss)}
+        row |= {"baseline": asked.baseline, "of_batch": asked.of_batch}
         rows.append(row)
     return rows
-
-
-def _asked(row: Mapping[str, Any]) -> str:
-    """What a loss needs, in words."""
-    words = dict.fromkeys(_WORDS[name] for name in _WORDS if name in row["needs"])
-    return ", ".join(words) or "-"
 
 
 def _formats(table_of_formats: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -110,18 +141,6 @@ def _operators(files: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     return [{"name": name, "says": read_operator(name).says, "source": str(path)} for name, path in files.items()]
 
-
-_WORDS = {
-    "ref": "reference",
-    "length": "lengths",
-    "score": "scores",
-    "scores": "named scores",
-    "token_logp": "tokens",
-    "token_ref": "tokens",
-    "token_collision": "tokens",
-    "anchor": "goals",
-}
-"""What a loss may need, as people call it."""
 
 _SHAPES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, Any]]]] = {
     "formats": _formats,
