@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -17,6 +18,10 @@ LIKELIHOODS = ("sft", "sft_sum")
 """Losses of single answers that do not ask which are wanted, and so take no threshold."""
 
 
+SHOWN: dict[str, dict[str, Any]] = {"modpo": {"margins": {"honesty": 0.5}}}
+"""Settings that a page gives although their default is no plain value, because the default is seldom what is meant."""
+
+
 def recipe_lines(name: str) -> Iterator[str]:
     """A step of a recipe for each kind of example that the loss can be trained on."""
     said = ", ".join(f"{key}: {_yaml(value)}" for key, value in _defaults(name).items())
@@ -28,7 +33,7 @@ def recipe_lines(name: str) -> Iterator[str]:
 
 def train_lines(name: str) -> Iterator[str]:
     """The same as a call of `train`."""
-    said = "".join(f", {key}={value!r}" for key, value in _defaults(name).items())
+    said = "".join(f", {key}={_python(value)}" for key, value in _defaults(name).items())
     given = f'prefs, model="MODEL", output="run", loss="{name}"{said}'
     whole = f"run = pw.train({given})"
     yield from [whole] if len(whole) <= WIDTH else ["run = pw.train(", f"    {given}", ")"]
@@ -61,12 +66,12 @@ def _examples(name: str) -> Iterator[dict[str, Any]]:
 
 
 def _defaults(name: str) -> dict[str, Any]:
-    """The settings that have a plain default."""
+    """The settings that have a plain default, and those of `SHOWN`."""
     return {
         key: parameter.default
         for key, parameter in settings_of(LOSSES[name]).items()
         if parameter.default is not None and parameter.default is not parameter.empty
-    }
+    } | SHOWN.get(name, {})
 
 
 # The worked example of the tests, and a third answer for groups; a token's share is even.
@@ -140,8 +145,14 @@ def printed(lines: list[str]) -> list[str]:
     return [f"{line}  # {next(said)}" if line.startswith("print(") else line for line in lines]
 
 
+def _python(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict) else repr(value)
+
+
 def _yaml(value: Any) -> str:
     """A value as YAML reads it: `1e-3` would be text there, so small numbers are written out."""
     if isinstance(value, float):
         return f"{value:.10f}".rstrip("0") + ("0" if value == int(value) else "")
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_yaml(each)}' for key, each in value.items())}}}"
     return str(value)

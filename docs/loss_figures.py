@@ -320,7 +320,7 @@ FIGURES: dict[str, Figure] = {
             {"weight": 0.2},
         ),
         0,
-        note="The score is 0.2 on the chosen side and 0.5 on the rejected one.",
+        note="The margin is the score, as it is by default: 0.2 on the chosen side and 0.5 on the rejected one.",
     ),
     "nca": Figure(ONE_OF_GROUP, -60, 60, answers(beta=0.1, alpha=3.0), 0),
     "nca_pair": Figure(ALONE, -60, 60, both(beta=0.1), 0),
