@@ -22,7 +22,7 @@ from pairwright.scorers import score
 pytest.importorskip("openai")
 
 KEY = "-".join(("sk", "judge", "s3cr3t", "0a1b2c"))
-FAST: dict[str, Any] = {"timeout": 0.5, "retries": 2}
+FAST: dict[str, Any] = {"timeout": 10, "retries": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -246,6 +246,19 @@ def test_ties_and_abstentions_are_counted_and_what_has_no_outcome_has_no_score()
     assert column(scored, "score_text")[2] == ["[[A]]", "[[D]]"]  # c stood first against d, then against e
 
 
+def test_an_answer_without_an_outcome_has_the_commonest_reason_of_its_calls() -> None:
+    """Four calls have a in them: three without a verdict, one abstention."""
+    table = {"ab": "?", "ba": "?", "ac": "?", "ca": "[[D]]", "bc": "[[D]]", "cb": "[[D]]"}
+
+    def rule(body: Body) -> str:
+        return table[between(asked(body), "answer_A") + between(asked(body), "answer_B")]
+
+    with serving(rule) as server:
+        scored = score(data({"q": ["a", "b", "c"]}), "judge", url=server.url, model="m", kind="pairwise")
+    # b: two of each, so the first by name; c: three abstentions and one without.
+    assert column(scored, "score_why") == ["no_verdict", "abstained", "abstained"]
+
+
 def test_equal_answers_are_a_tie_whatever_the_place_does() -> None:
     with serving(lambda _: "[[A]]") as server:
         scored = score(data({"q": ["same", "same"]}), "judge", url=server.url, model="m", kind="pairwise")
@@ -257,7 +270,7 @@ def test_a_server_that_fails_leaves_no_row_behind_and_is_paid_once() -> None:
     """Three attempts fail of each call, then it is well: with two retries all are null, and the next run has all."""
     prefs = data({"q": [f"[[{i}]]" for i in range(1, 7)]})
     with serving(parrot, ("500", "cut", "half")) as server:
-        place = {"url": server.url, "model": "m", "timeout": 0.5}
+        place = {"url": server.url, "model": "m", "timeout": 10}
         first = score(prefs, "judge", **place, retries=2)
         assert column(first) == [None] * 6
         assert first.lineage[-1].settings["unscored"] == {"malformed_json": 6}

@@ -121,6 +121,8 @@ def test_digits_that_are_tokens_of_their_own() -> None:
 def test_the_place_is_that_of_the_verdict_and_not_of_a_number_before_it() -> None:
     tokens = [Token("3", -0.1, (("3", -0.1),)), Token(" [[x]] [[", -0.1), token("8", _8=1.0), Token("]]", -0.1)]
     assert expected(rated(*tokens), None, 1, 10) == Reading(8.0)
+    thought = [Token("<think>[[", 0.0), token("3", _3=1.0), Token("]]</think>[[", 0.0), token("8", _8=0.5, _6=0.5)]
+    assert expected(rated(*thought, Token("]]", 0.0)), None, 1, 10).value == pytest.approx(7.0)
     attributes = [Token("[[a: ", 0.0), token("8", _8=0.5, _6=0.5), Token("]] [[b:", 0.0), token("2", _2=1.0)]
     assert expected(rated(*attributes, Token("]]", 0.0)), "a", 1, 10).value == pytest.approx(7.0)
     assert expected(rated(*attributes, Token("]]", 0.0)), "b", 1, 10).value == pytest.approx(2.0)

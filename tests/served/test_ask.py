@@ -42,7 +42,7 @@ PASSING = {
     "no_content": "wrong_schema",
 }
 """Every fault that may pass, and the name under which it is counted."""
-QUICK = Manners(timeout=0.4, first_wait=0.001, longest_wait=0.002)
+QUICK = Manners(timeout=1.5, first_wait=0.001, longest_wait=0.002)
 
 
 def echo(body: Body) -> str:
@@ -186,15 +186,17 @@ def test_concurrency_is_a_limit_and_is_used() -> None:
         assert server.most == 3
 
 
-def test_a_rate_spaces_the_calls() -> None:
-    """1200 a minute is one in 50 ms: eleven calls take ten spaces. A slow machine only makes them longer."""
+def test_a_rate_spaces_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One a minute: of three calls at a time the second waits for a minute and the third for two, less what is past."""
+    waits: list[float] = []
+
+    async def rest(_: Any, seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(sys.modules["pairwright.served.ask"]._Job, "_rest", rest)
     with serving(echo) as server:
-        ask(
-            calls(*map(str, range(11))),
-            server=Server(url=server.url, model="m"),
-            manners=Manners(rate=1200, concurrency=11),
-        )
-        assert max(server.times) - min(server.times) > 0.4
+        ask(calls("a", "b", "c"), server=Server(url=server.url, model="m"), manners=Manners(rate=1))
+    assert [round(each / 60) for each in sorted(waits)] == [0, 1, 2]
 
 
 def test_a_pause_that_the_server_asks_for_holds_back_every_call() -> None:
@@ -320,7 +322,7 @@ ask([Call([user(f"question {i}")]) for i in range(int(sys.argv[3]))], server=Ser
 
 def test_a_killed_job_loses_at_most_the_calls_in_flight(tmp_path: Path) -> None:
     """Killed in the middle, by a signal that nobody can catch; then the same job again."""
-    file, total = tmp_path / "answers.sqlite", 80
+    file, total = tmp_path / "answers.sqlite", 400
     with serving(echo) as server:
         server.delay = 0.05
         command = [sys.executable, "-c", WORKER, server.url, str(file), str(total)]
