@@ -62,9 +62,17 @@ def settings_of(plug: Plug) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
+def hints_of(plug: Plug) -> dict[str, Any]:
+    """The declared types of a plug's parameters, also of an object that is called and of a plug with bound settings."""
+    while isinstance(plug, partial):
+        plug = plug.func
+    plain = inspect.isroutine(plug) or inspect.isclass(plug)
+    return get_type_hints(plug if plain else type(plug).__call__, include_extras=True)
+
+
 def schema(plug: Plug) -> type[BaseModel]:
     """A pydantic model of a plug's settings; unknown names are refused, values are converted by declared type."""
-    kinds = get_type_hints(plug, include_extras=True)
+    kinds = hints_of(plug)
     fields: dict[str, Any] = {
         name: (kinds.get(name, Any), ... if p.default is p.empty else p.default)
         for name, p in settings_of(plug).items()

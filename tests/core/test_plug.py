@@ -1,6 +1,7 @@
 """The extension mechanism: names, settings, conversions, and the sentence for each mistake."""
 
 import sys
+from functools import partial
 
 import pytest
 
@@ -86,3 +87,28 @@ def test_a_missing_library_names_the_command(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtra, match=r"torch is not installed; run: pip install 'pairwright\[train\]'"):
         need("torch", extra="train")
+
+
+class Scaled:
+    """A plug that is an object."""
+
+    def __call__(self, values: list[float], *, factor: float, offset: float = 0.0) -> list[float]:
+        return scale(values, factor=factor, offset=offset)
+
+
+scaled = Scaled()
+half = partial(scale, factor=0.5)
+
+
+@pytest.mark.parametrize("spec", [f"{__name__}:scaled", f"{__name__}:half"])
+def test_objects_and_plugs_with_bound_settings_are_plugs_too(spec: str) -> None:
+    """0.25 * 8 + 1 = 3; the text is converted by the declared type."""
+    plug = find({}, spec, kind="metric")
+    assert bind(plug, {"factor": "2.5e-1", "offset": 1}, kind="metric")([8.0]) == [3.0]
+    with pytest.raises(InputError, match="factor: Input should be a valid number"):
+        bind(plug, {"factor": "hot"}, kind="metric")
+
+
+def test_a_bound_setting_is_the_default() -> None:
+    """0.5 * 8 + 1 = 5."""
+    assert bind(half, {"offset": 1}, kind="metric")([8.0]) == [5.0]

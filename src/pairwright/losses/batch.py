@@ -44,7 +44,7 @@ def aot(pair: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) -> 
     between(0.0, 0.5, label_smoothing=label_smoothing)
     policy = pair.chosen.logp - pair.rejected.logp
     reference = pair.chosen.known("ref") - pair.rejected.known("ref")
-    margin = beta * (policy - _of_same_rank(reference, policy))
+    margin = beta * (policy - _of_same_rank(reference.to(policy.dtype), policy))
     loss = -(1 - label_smoothing) * logsigmoid(margin) - label_smoothing * logsigmoid(-margin)
     return PairLoss(loss, beta * pair.chosen.log_ratio, beta * pair.rejected.log_ratio)
 

@@ -98,7 +98,7 @@ def exo(pair: PairLogps, *, beta: float = 0.1, label_smoothing: float = 1e-3) ->
     Raises:
         InputError: a setting is outside its limits, or the record has no reference.
 
-    Source: Ji et al. 2024, arXiv:2402.00856, eq. 16.
+    Source: Ji et al. 2024, arXiv:2402.00856, eq. 16 (EXO-pref), as TRL's DPO trainer names it.
     """
     positive(beta=beta, label_smoothing=label_smoothing)
     between(0.0, 0.5, label_smoothing=label_smoothing)

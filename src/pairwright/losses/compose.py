@@ -2,7 +2,7 @@
 
 loss = compose([Term("dpo", weight=0.8, settings={"beta": 0.1}), Term("sft", weight=0.2)])
 loss(pair).loss     # 0.8 * dpo + 0.2 * sft, [B]
-loss.each(pair)     # {"dpo": ..., "sft": ...}, before their weights
+loss.each(pair)     # {"dpo": ..., "sft": ...}, before their weights; a `Sum` has it, one plain term has not
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,14 +50,20 @@ class Term:
         setting called like one of the term's (`modpo` has a `weight` of its own).
 
         Raises:
-            InputError: the row has no name, or a key that could mean two things.
+            InputError: the row is no name and no mapping, has no name, a key that could mean two things, or settings, a
+                weight, a divergence or a weighting of the wrong kind.
         """
-        given: dict[str, Any] = {"name": row} if isinstance(row, str) else dict(row)
+        given = _row(row, "a term of a loss", "{name: dpo, weight: 0.5}")
         name = given.pop("name", None)
         if not isinstance(name, str):
             raise InputError("a term of a loss needs a name; write {name: dpo, weight: 0.5}")
         named = "settings" in given
-        settings = dict(given.pop("settings", None) or {})
+        settings = given.pop("settings", None)
+        if not isinstance(settings, Mapping | None):
+            raise InputError(
+                f"settings of the term {name!r} must be a mapping (got {settings!r}); write settings: {{beta: 0.1}}"
+            )
+        settings = dict(settings or {})
         own = {each.name for each in fields(cls)} - {"loss", "settings"}
         for key in own & given.keys() & settings_of(find(LOSSES, name, kind="loss")).keys():
             if not named:
@@ -69,6 +75,11 @@ class Term:
             raise InputError(f"loss {name!r} has {twice[0]!r} twice, beside 'settings' and in it; keep one")
         settings |= {key: value for key, value in given.items() if key not in own}
         mine: dict[str, Any] = {key: value for key, value in given.items() if key in own}
+        if "weight" in mine:
+            mine["weight"] = _weight(name, mine["weight"])
+        for kind, table in (("divergence", DIVERGENCES), ("weighting", WEIGHTINGS)):
+            if mine.get(kind) is not None:
+                _row(mine[kind], f"the {kind} of the term {name!r}", _example(table))
         return cls(loss=name, settings=settings, **mine)
 
 
@@ -102,8 +113,9 @@ def compose(terms: Sequence[Term]) -> Loss:
         first term. Unless it is a bound loss, it is a `Sum`: `loss.each(record)` gives the terms apart.
 
     Raises:
-        InputError: there is no term; a loss, divergence, weighting or setting is unknown; a weight is no finite number;
-            a loss cannot have the divergence; two terms want different baselines, or have no record in common.
+        InputError: there is no term; a loss, divergence, weighting or setting is unknown or of the wrong kind; a weight
+            is no finite number; a loss cannot have the divergence or the weighting; two terms want different baselines,
+            or have no record in common.
     """
     if not terms:
         raise InputError("a loss needs at least one term; write {name: dpo, weight: 1.0}")
@@ -113,7 +125,7 @@ def compose(terms: Sequence[Term]) -> Loss:
     for term in terms:
         part = _part(term)
         name = _fresh(name_of(part), parts)
-        parts[name], weights[name] = part, _weight(term)
+        parts[name], weights[name] = part, _weight(term.loss, term.weight)
     if len(terms) == 1 and first.divergence is None and first.weighting is None and weights[name] == 1:
         return parts[name]
     together = _together(parts)
@@ -138,18 +150,33 @@ def _part(term: Term) -> Loss:
 
 def _chosen(table: Mapping[str, Any], what: Chosen, *, kind: str) -> Any:
     """The plug that `what` names, with the settings that stand beside its name."""
-    given: dict[str, Any] = {"name": what} if isinstance(what, str) else dict(what)
+    given = _row(what, f"a {kind}", _example(table))
     name = given.pop("name", None)
     if not isinstance(name, str):
         raise InputError(f"a {kind} needs a name; write {kind}: {next(iter(table))}, or {{name: ..., setting: ...}}")
     return bind(find(table, name, kind=kind), given, kind=kind)
 
 
-def _weight(term: Term) -> float:
-    number = isinstance(term.weight, int | float) and not isinstance(term.weight, bool)
-    if not number or not isfinite(term.weight):
-        raise InputError(f"the weight of the term {term.loss!r} must be a finite number (got {term.weight!r})")
-    return float(term.weight)
+def _row(given: Any, what: str, example: str) -> dict[str, Any]:
+    """A plug as it is written, as a dict with its name."""
+    if not isinstance(given, str | Mapping):
+        raise InputError(f"{what} must be a name or a mapping (got {given!r}); write {example}")
+    return {"name": given} if isinstance(given, str) else dict(given)
+
+
+def _example(table: Mapping[str, Any]) -> str:
+    return f"{next(iter(table))}, or {{name: {next(iter(table))}, ...}}"
+
+
+def _weight(name: str, given: Any) -> float:
+    """A weight as a number. YAML 1.1 reads `8e-1` as text, as it does for settings."""
+    try:
+        number = float("nan") if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not isfinite(number):
+        raise InputError(f"the weight of the term {name!r} must be a finite number (got {given!r})")
+    return number
 
 
 def _fresh(name: str, taken: Mapping[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """Other divergences than the reverse KL between policy and reference: a change of the log-ratio before any loss.
 
 A loss with a reference looks at `u = logp - ref`, which belongs to the penalty `KL(policy || reference)`. Under the
-penalty of another f-divergence the same derivation puts `f'(exp(u))` in the place of `u`, up to a constant. Ours are 0
-at policy = reference, so that losses with a fixed zero (`nca_pair`, `kto`, `apo_zero`) keep it; in losses of a
-difference, such as `dpo`, a constant cancels.
+penalty of another f-divergence the same derivation puts `f'(exp(u))` in the place of `u`, up to a constant of the
+prompt. Ours are shifted so that f(0) = 0; TRL's equal ours up to a constant. In losses of a difference, such as `dpo`,
+a constant cancels, and TRL allows divergences for those alone. In losses that hold each side against a fixed zero
+(`nca_pair`, `bco`, `apo_zero`, `sppo_hard`) it does not cancel; that we allow them, with the zero kept at policy =
+reference, is our choice and no result of the paper.
 """
 
 from collections.abc import Callable
@@ -61,7 +63,9 @@ def forward_kl(log_ratio: Tensor) -> Tensor:
     Limits: 0 with slope 1 at policy = reference. For u -> +inf it rests at 1 and the gradient fades; for u -> -inf it
     falls exponentially, and from u = -30 on in a straight line, so that nothing overflows.
 
-    Relations: `alpha_divergence` with alpha 1. TRL's `forward_kl` is the same but overflows.
+    Relations: `alpha_divergence` with alpha 1. The paper's f' is 1 less, so that ours is 0 at policy = reference. TRL's
+    `forward_kl` is ours up to a constant, but overflows. A constant cancels in a difference of sides; in `nca_pair`,
+    `bco` and `sppo_hard` it does not, and allowing them is our choice.
 
     Args:
         log_ratio: `u = logp - ref`, in nats, any shape.
@@ -75,14 +79,15 @@ def forward_kl(log_ratio: Tensor) -> Tensor:
 
 
 def js_divergence(log_ratio: Tensor) -> Tensor:
-    """Jensen-Shannon divergence: likes the answer at most twice as well as the reference does.
+    """Jensen-Shannon divergence: the reward stops growing at ln 2, and falls as the log-ratio does.
 
         f(u) = log(2 * exp(u) / (1 + exp(u))) = log_sigmoid(u) + ln 2
 
     Limits: 0 with slope 1/2 at policy = reference. For u -> +inf it rests at ln 2 and the gradient fades; for
     u -> -inf it is u + ln 2 with slope 1.
 
-    Relations: TRL's `js_divergence` is the same.
+    Relations: TRL's `js_divergence` is ours up to a constant. A constant cancels in a difference of sides; in
+    `nca_pair`, `bco` and `sppo_hard` it does not, and allowing them is our choice.
 
     Args:
         log_ratio: `u = logp - ref`, in nats, any shape.
@@ -104,7 +109,8 @@ def alpha_divergence(log_ratio: Tensor, *, alpha: float = 0.5) -> Tensor:
     u -> -inf it falls exponentially, and from alpha * u = -30 on in a straight line.
 
     Relations: alpha = 1 is `forward_kl`; alpha -> 0 is `reverse_kl`. **TRL's `f_alpha_divergence_coef` is 1 - alpha**;
-    its exponent stops at 80, where the gradient stops too.
+    its values are ours up to a constant, and its exponent stops at 80, where the gradient stops too. A constant cancels
+    in a difference of sides; in `nca_pair`, `bco` and `sppo_hard` it does not, and allowing them is our choice.
 
     Args:
         log_ratio: `u = logp - ref`, in nats, any shape.
@@ -144,8 +150,8 @@ def diverged(loss: Loss, divergence: Divergence) -> Loss:
         a loss that asks and takes what `loss` does.
 
     Raises:
-        InputError: the loss needs no reference, or looks at more than log-ratios: lengths, tokens, an anchor, or the
-            policies of the whole batch apart from their references.
+        InputError: the loss needs no reference, or looks at more than log-ratios: lengths, tokens, an anchor, a
+            baseline of plain log-ratios, or the policies of the whole batch apart from their references.
 
     Source: Wang et al. 2023, arXiv:2309.16240 (f-DPO).
     """
@@ -159,6 +165,12 @@ def diverged(loss: Loss, divergence: Divergence) -> Loss:
     if asked.of_batch:
         raise InputError(
             f"loss {name!r} takes no divergence: it sorts policies and references apart; leave divergence out"
+        )
+
+    if asked.baseline == "mismatched_kl":
+        raise InputError(
+            f"loss {name!r} takes no divergence: its baseline is an estimate of KL in plain log-ratios, against which "
+            f"a changed log-ratio means nothing; leave divergence out"
         )
 
     def call(record: Any) -> Any:

@@ -1,7 +1,8 @@
 """Losses that look at all scored answers of a prompt together.
 
 Answers are compared by their worth (`GroupLogps.worth`): the score, or how near it is to the goal where one is asked.
-A pair is a group of two, judged by its scores and not by its label. Absent answers count nowhere.
+A pair is a group of two, judged by its scores and not by its label. Absent answers count nowhere; a group without any
+answer has loss 0 and no gradient.
 """
 
 from typing import overload
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
-from pairwright.losses.limits import between, positive
+from pairwright.losses.limits import not_negative, positive
 from pairwright.losses.types import GroupLogps, GroupLoss, PairLogps, PairLoss, Side, uses
 
 
@@ -41,8 +42,16 @@ def _as_given(record: PairLogps | GroupLogps, loss: Tensor, rewards: Tensor) -> 
 
 
 def _targets(group: GroupLogps, alpha: float) -> Tensor:
-    """`softmax(worth / alpha)` over the answers that are there, [B, K]."""
-    return (group.worth / alpha).masked_fill(~group.there, -torch.inf).softmax(dim=1)
+    """`softmax(worth / alpha)` over the answers that are there, [B, K]; 0 where there is none.
+
+    The best worth is taken away first, so that no alpha is too small; below the smallest number of the type, all is
+    one-hot anyway.
+    """
+    absent = ~group.there
+    worth = group.worth.masked_fill(absent, -torch.inf)
+    best = worth.amax(dim=1, keepdim=True)
+    behind = (worth - best) / max(alpha, torch.finfo(worth.dtype).tiny)
+    return behind.softmax(dim=1).masked_fill(absent, 0.0)
 
 
 @overload
@@ -123,7 +132,7 @@ def nca(record: PairLogps | GroupLogps, *, beta: float = 0.01, alpha: float = 1.
     positive(beta=beta, alpha=alpha)
     group = _as_group(record)
     there, rewards = group.there, beta * filled(group).log_ratio
-    even = there.to(rewards.dtype) / there.sum(dim=1, keepdim=True)
+    even = there.to(rewards.dtype) / there.sum(dim=1, keepdim=True).clamp(min=1)
     loss = -(_targets(group, alpha) * logsigmoid(rewards) + even * logsigmoid(-rewards)).sum(dim=1)
     return _as_given(record, loss, rewards)
 
@@ -160,7 +169,7 @@ def rrhf(record: PairLogps | GroupLogps, *, sft_weight: float = 1.0) -> PairLoss
 
     Source: Yuan et al. 2023, arXiv:2304.05302 (RRHF).
     """
-    between(0.0, float("inf"), sft_weight=sft_weight)
+    not_negative(sft_weight=sft_weight)
     group = _as_group(record)
     answers, absent = filled(group), ~group.there
     mean, worth = answers.mean_logp, group.worth.masked_fill(absent, torch.nan)
@@ -168,6 +177,6 @@ def rrhf(record: PairLogps | GroupLogps, *, sft_weight: float = 1.0) -> PairLoss
     lower = worth[:, :, None] < worth[:, None, :]
     ranking = (relu(mean[:, :, None] - mean[:, None, :]) * lower).sum(dim=(1, 2))
     top = worth.masked_fill(absent, -torch.inf).amax(dim=1, keepdim=True)
-    best = ((worth == top) * 1.0).to(mean.dtype)
-    learned = (answers.logp * best).sum(dim=1) / best.sum(dim=1)
+    best = (worth == top).to(mean.dtype)
+    learned = (answers.logp * best).sum(dim=1) / best.sum(dim=1).clamp(min=1)
     return _as_given(record, ranking - sft_weight * learned, mean)

@@ -1,23 +1,34 @@
 """Limits that settings of losses share. A wrong setting must fail before the first batch, in one sentence."""
 
-from math import isfinite
+from math import inf, isfinite
 
 from pairwright.errors import InputError
 
 
 def positive(**settings: float) -> None:
-    """Refuse a setting that is not above 0.
+    """Refuse a setting that is not a finite number above 0.
 
     Raises:
-        InputError: one of `settings` is zero, negative or NaN.
+        InputError: one of `settings` is zero, negative, infinite or NaN.
     """
     for name, value in settings.items():
-        if not value > 0:
-            raise InputError(f"{name} must be above 0 (got {value:g})")
+        if not 0 < value < inf:
+            raise InputError(f"{name} must be {'finite' if value == inf else 'above 0'} (got {value:g})")
+
+
+def not_negative(**settings: float) -> None:
+    """Refuse a setting that is not a finite number, 0 or above.
+
+    Raises:
+        InputError: one of `settings` is negative, infinite or NaN.
+    """
+    for name, value in settings.items():
+        if not 0 <= value < inf:
+            raise InputError(f"{name} must be {'finite' if value == inf else '0 or above'} (got {value:g})")
 
 
 def between(low: float, high: float, **settings: float) -> None:
-    """Refuse a setting outside `[low, high]`.
+    """Refuse a setting outside `[low, high]`. Infinity is inside only where it is a bound itself.
 
     Raises:
         InputError: one of `settings` is outside, or NaN.

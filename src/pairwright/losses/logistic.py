@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pairwright.errors import InputError
-from pairwright.losses.limits import between, positive
+from pairwright.losses.limits import between, not_negative, positive
 from pairwright.losses.types import PairLogps, PairLoss, Side, uses
 
 
@@ -23,7 +23,7 @@ def dpo(pair: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) -> 
 
     Limits: at policy = reference it is ln 2 for every setting. Without smoothing it falls to 0 as the margin grows and
     rises like -z as it falls; the gradient in `logp_chosen` is `-beta * sigmoid(-z)`, so a pair stops pulling once its
-    margin is a few nats / beta. With smoothing e it rests at `sigmoid(z) = 1 - e`.
+    margin is a few nats. With smoothing e it rests at `sigmoid(z) = 1 - e`.
 
     Relations: it sees only the difference of the sides, so both may fall together; `nca_pair` and `apo_zero` hold the
     chosen side up. `robust_dpo` reads the share of wrong labels otherwise. TRL's `sigmoid` ignores `label_smoothing`.
@@ -39,7 +39,7 @@ def dpo(pair: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) -> 
     Raises:
         InputError: a setting is outside its limits, or the record has no reference.
 
-    Source: Rafailov et al. 2023, arXiv:2305.18290, eq. 7; smoothing: Mitchell 2023, "A note on DPO with noisy
+    Source: Rafailov et al. 2023, arXiv:2305.18290; smoothing: Mitchell 2023, "A note on DPO with noisy
         preferences", eq. 3.
     """
     positive(beta=beta)
@@ -59,7 +59,7 @@ def dpo_mean(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
         loss = -log_sigmoid(beta * (v_chosen - v_rejected))
 
     Limits: at policy = reference it is ln 2. It falls to 0 and rises as `dpo` does, but in nats **a token**: at the
-    same beta the margin stays near 0, where the gradient is about `-beta / (2 * length)`. Larger betas are usual.
+    same beta the margin stays near 0, where the gradient is about `-beta / (2 * length)`.
 
     Relations: `dpo` at beta / length where both sides have one length; `ipo_mean` with the square for the logistic. It
     keeps the reference, so it is not `simpo`. It is TRL's `sigmoid_norm` and open-instruct's `dpo_norm` (beta 5).
@@ -74,7 +74,7 @@ def dpo_mean(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
     Raises:
         InputError: beta is not above 0, or the record has no reference or no lengths.
 
-    Source: Rafailov et al. 2023, arXiv:2305.18290, eq. 7, averaged over tokens as TRL's loss_type="sigmoid_norm" does.
+    Source: Rafailov et al. 2023, arXiv:2305.18290, averaged over tokens as TRL's loss_type="sigmoid_norm" does.
     """
     positive(beta=beta)
     chosen, rejected = beta * pair.chosen.mean_log_ratio, beta * pair.rejected.mean_log_ratio
@@ -148,9 +148,9 @@ def r_dpo(pair: PairLogps, *, beta: float = 0.1, alpha: float = 0.05) -> PairLos
     Source: Park et al. 2024, arXiv:2403.19159; the sign is derived from the penalised reward.
     """
     positive(beta=beta)
-    between(0.0, float("inf"), alpha=alpha)
+    not_negative(alpha=alpha)
     chosen, rejected = beta * pair.chosen.log_ratio, beta * pair.rejected.log_ratio
-    longer = pair.chosen.known("length") - pair.rejected.known("length")
+    longer = pair.chosen.tokens - pair.rejected.tokens
     return PairLoss(-logsigmoid(chosen - rejected + alpha * longer), chosen, rejected)
 
 
@@ -194,7 +194,7 @@ def ld_dpo(pair: PairLogps, *, beta: float = 0.1, alpha: float = 0.5) -> PairLos
 
 def _tail(side: Side, shared: Tensor) -> Tensor:
     """Sum of the log-ratios of all tokens after the first `shared` ones, [B]; places past the end hold 0."""
-    ratio = side.known("token_logp") - side.known("token_ref")
+    ratio = (side.known("token_logp") - side.known("token_ref")).to(side.logp.dtype)
     place = torch.arange(ratio.shape[-1], device=ratio.device)
     return ratio.where(place >= shared[:, None], 0.0).sum(dim=-1)
 
@@ -225,7 +225,7 @@ def discopop(pair: PairLogps, *, beta: float = 0.05, tau: float = 0.05) -> PairL
     Raises:
         InputError: a setting is outside its limits, or the record has no reference.
 
-    Source: Lu et al. 2024, arXiv:2406.08414, eq. 5.
+    Source: Lu et al. 2024, arXiv:2406.08414, eq. 5, as TRL's DPO trainer names it.
     """
     positive(beta=beta, tau=tau)
     between(0.0, 1.0, tau=tau)

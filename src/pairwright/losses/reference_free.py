@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pairwright.errors import InputError
-from pairwright.losses.limits import between, positive
+from pairwright.losses.limits import not_negative, positive
 from pairwright.losses.types import PairLogps, PairLoss, uses
 
-_LARGEST_EXPONENT = 80.0  # exp(88.8) is inf in float32; a product with a setting needs room
+_LARGEST_EXPONENT = 80.0  # exp(88.8) is inf in float32
 
 
 @uses("length")
@@ -43,10 +43,10 @@ def simpo(pair: PairLogps, *, beta: float = 2.0, gamma: float = 0.5) -> PairLoss
     Raises:
         InputError: a setting is outside its limits, or the record has no lengths.
 
-    Source: Meng et al. 2024, arXiv:2405.14734, eq. 6.
+    Source: Meng et al. 2024, arXiv:2405.14734.
     """
     positive(beta=beta)
-    between(0.0, float("inf"), gamma=gamma)
+    not_negative(gamma=gamma)
     chosen, rejected = beta * pair.chosen.mean_logp, beta * pair.rejected.mean_logp
     return PairLoss(-logsigmoid(chosen - rejected - gamma), chosen, rejected)
 
@@ -60,8 +60,8 @@ def alphapo(pair: PairLogps, *, beta: float = 2.0, gamma: float = 0.5, alpha: fl
         loss = -log_sigmoid(beta * (r_chosen - r_rejected) - gamma)
 
     Limits: for two answers of one mean it is `log(1 + exp(gamma))`. A nat of an answer counts `exp(-alpha * m)` times:
-    with alpha above 0 the more the less likely the answer is, below 0 the less. The exponent is cut at 80, where the
-    gradient ends.
+    with alpha above 0 the more the less likely the answer is, below 0 the less. The exponent is cut at 80, or where the
+    type of `logp` would overflow (about 7 in float16); there the gradient ends.
 
     Relations: alpha -> 0 is `simpo`, and alpha 0 is taken as that limit. It is TRL's `alphapo`, whose transform is sane
     on averaged log-probabilities only, as here. `gamma` is absolute, as in `simpo`.
@@ -81,16 +81,20 @@ def alphapo(pair: PairLogps, *, beta: float = 2.0, gamma: float = 0.5, alpha: fl
     Source: Gupta et al. 2025, arXiv:2501.03884, with the reward as TRL's CPO trainer writes it.
     """
     positive(beta=beta)
-    between(0.0, float("inf"), gamma=gamma)
+    not_negative(gamma=gamma)
     if not math.isfinite(alpha):
         raise InputError(f"alpha must be a finite number (got {alpha:g})")
-    chosen, rejected = (beta * _shaped(side.mean_logp, alpha) for side in (pair.chosen, pair.rejected))
+    chosen, rejected = (_shaped(side.mean_logp, beta, alpha) for side in (pair.chosen, pair.rejected))
     return PairLoss(-logsigmoid(chosen - rejected - gamma), chosen, rejected)
 
 
-def _shaped(mean: Tensor, alpha: float) -> Tensor:
-    """`(1 - exp(-alpha * mean)) / alpha`, and its limit `mean` at alpha 0."""
-    return mean if alpha == 0 else -torch.expm1((-alpha * mean).clamp(max=_LARGEST_EXPONENT)) / alpha
+def _shaped(mean: Tensor, beta: float, alpha: float) -> Tensor:
+    """`beta * (1 - exp(-alpha * mean)) / alpha`, and its limit `beta * mean` at alpha 0."""
+    if alpha == 0:
+        return beta * mean
+    room = math.log(4 * max(1.0, beta / abs(alpha)))  # for the factors, and for the difference of two rewards
+    largest = min(_LARGEST_EXPONENT, math.log(torch.finfo(mean.dtype).max) - room)
+    return beta * (-torch.expm1((-alpha * mean).clamp(max=largest)) / alpha)
 
 
 @uses("length")
@@ -116,10 +120,10 @@ def cpo(pair: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> PairLoss:
     Raises:
         InputError: a setting is outside its limits, or the record has no lengths.
 
-    Source: Xu et al. 2024, arXiv:2401.08417, eq. 3 and its NLL term.
+    Source: Xu et al. 2024, arXiv:2401.08417, eq. 3 (as TRL's CPO trainer names it) and its NLL term.
     """
     positive(beta=beta)
-    between(0.0, float("inf"), alpha=alpha)
+    not_negative(alpha=alpha)
     chosen, rejected = beta * pair.chosen.logp, beta * pair.rejected.logp
     return PairLoss(-logsigmoid(chosen - rejected) - alpha * pair.chosen.mean_logp, chosen, rejected)
 
@@ -133,8 +137,8 @@ def orpo(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
         loss = -m_chosen - beta * log_sigmoid(log(odds_chosen) - log(odds_rejected))
 
     Limits: for two answers of one mean it is `-m_chosen + beta * ln 2`. The NLL leads; the odds term falls to 0 as the
-    chosen side wins. For small probabilities log-odds are log-ratios; near probability 1 they grow without limit, so
-    means are kept below 0 by the precision of their type.
+    chosen side wins. For small probabilities log-odds are log-probabilities; near probability 1 they grow without
+    limit, so means are kept below 0 by the precision of their type.
 
     Relations: with sums in place of means the probabilities would all be near 0, and the odds a plain ratio. The NLL is
     of the completion, as in LLaMA-Factory; TRL takes it over prompt and completion, averaged over the batch's tokens.
@@ -149,7 +153,7 @@ def orpo(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
     Raises:
         InputError: beta is not above 0, or the record has no lengths.
 
-    Source: Hong et al. 2024, arXiv:2403.07691, eqs. 4 and 7.
+    Source: Hong et al. 2024, arXiv:2403.07691, eqs. 4 and 7, as TRL's ORPO trainer names them.
     """
     positive(beta=beta)
     chosen, rejected = pair.chosen.mean_logp, pair.rejected.mean_logp
@@ -189,6 +193,6 @@ def slic(pair: PairLogps, *, delta: float = 1.0, sft_weight: float = 0.1) -> Pai
     Source: Zhao et al. 2023, arXiv:2305.10425; defaults as in HALOs.
     """
     positive(delta=delta)
-    between(0.0, float("inf"), sft_weight=sft_weight)
+    not_negative(sft_weight=sft_weight)
     chosen, rejected = pair.chosen.logp, pair.rejected.logp
     return PairLoss(torch.relu(delta - (chosen - rejected)) - sft_weight * chosen, chosen, rejected)

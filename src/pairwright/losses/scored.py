@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from pairwright.errors import InputError
 from pairwright.losses.groups import filled
-from pairwright.losses.limits import between, finite, positive
+from pairwright.losses.limits import between, finite, not_negative, positive
 from pairwright.losses.types import GroupLogps, GroupLoss, PairLogps, PairLoss, Side, uses
 
 
@@ -151,20 +151,29 @@ def odpo(pair: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> PairLoss:
         loss [B], in nats; implicit rewards `beta * u` of both sides, [B].
 
     Raises:
-        InputError: a setting is not above 0, the record has no reference or no scores, or a chosen side has the worse
-            score.
+        InputError: a setting is not above 0, the record has no reference or no scores, a score is NaN, or a chosen side
+            has the worse score.
 
     Source: Amini et al. 2024, arXiv:2402.10571 (ODPO), with the logarithm as scaling.
     """
     positive(beta=beta, alpha=alpha)
     gap = pair.score_gap
-    if (worse := int((gap < 0).sum())) > 0:
+    if not (gap >= 0).all():
+        _refuse_unscored("odpo", gap, "pairs")
+        worse = int((gap < 0).sum())
         raise InputError(
             f"odpo takes the logarithm of the gap of scores, but {worse} of {len(gap)} pairs have the better score on "
             f"the rejected side; drop these pairs, or use margin_dpo"
         )
     chosen, rejected = _rewards(pair, beta)
     return PairLoss(-logsigmoid(chosen - rejected - alpha * gap.log()), chosen, rejected)
+
+
+def _refuse_unscored(loss: str, scores: Tensor, rows: str) -> None:
+    if (lost := int(scores.isnan().sum())) > 0:
+        raise InputError(
+            f"{loss} needs a score on every answer, but {lost} of {scores.numel()} {rows} have NaN; drop them"
+        )
 
 
 @uses("ref", "score")
@@ -195,7 +204,7 @@ def margin_dpo(pair: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Pai
     Source: Amini et al. 2024, arXiv:2402.10571 (ODPO), with the identity as scaling.
     """
     positive(beta=beta)
-    between(0.0, float("inf"), alpha=alpha)
+    not_negative(alpha=alpha)
     chosen, rejected = _rewards(pair, beta)
     return PairLoss(-logsigmoid(chosen - rejected - alpha * pair.score_gap), chosen, rejected)
 
@@ -224,7 +233,9 @@ def modpo(
         beta: strength of the pull to the reference; implicit reward = beta * u.
         weight: w_k, 0.05 to 1.
         margins: weights w_i by the name of the score (`score` is the main one), in units of implicit reward for one
-            unit of score. None is `{"score": 1 - weight}`. Weights need not sum to 1, but then beta means another pull.
+            unit of score. None is `{"score": 1 - weight}`: by default the margin is the main score column itself. That
+            is the score that most pairs are labelled by, and then it would count twice; give `margins` unless the pairs
+            were labelled by another objective. Weights need not sum to 1, but then beta means another pull.
 
     Returns:
         loss [B], in nats; implicit rewards `beta * u` of both sides, [B] (the official code logs R, which cannot be
@@ -280,9 +291,8 @@ def sppo(record: PairLogps | GroupLogps, *, beta: float = 1e-3) -> PairLoss | Gr
         loss [B], in nats squared; implicit rewards `beta * u` of each answer.
 
     Raises:
-        InputError: beta is not above 0, the record has no reference or no scores, a score is outside [0, 1], or the
-            record
-            asks for a goal (a probability of winning knows none).
+        InputError: beta is not above 0, the record has no reference or no scores, a score is outside [0, 1] or NaN, or
+            the record asks for a goal (a probability of winning knows none).
 
     Source: Wu et al. 2024, arXiv:2405.00675 (SPPO).
     """
@@ -299,8 +309,9 @@ def sppo(record: PairLogps | GroupLogps, *, beta: float = 1e-3) -> PairLoss | Gr
 
 def _to_win_rate(side: Side, beta: float) -> Tensor:
     """The squared distance of each log-ratio to its target."""
-    wins = side.known("score")
+    wins = side.named("score")
     if not ((wins >= 0) & (wins <= 1)).all():
+        _refuse_unscored("sppo", wins, "answers")
         low, high = wins.min().item(), wins.max().item()
         raise InputError(
             f"sppo takes win probabilities between 0 and 1 as scores (got {low:g} to {high:g}); score the answers by "

@@ -50,7 +50,7 @@ def ipo_mean(pair: PairLogps, *, beta: float = 0.1) -> PairLoss:
         loss = (v_chosen - v_rejected - 1 / (2 * beta)) ** 2
 
     Limits: at policy = reference it is `1 / (2 * beta)**2`: 25 at beta 0.1. The target is in nats **a token**: 5 at
-    0.1, which no model reaches, so the loss is then nearly linear; larger betas than DPO's are usual.
+    0.1, which no model reaches, so the loss is then nearly linear. A target of 0.1 nats a token is beta 5.
 
     Relations: `ipo_sum` where every answer has one token. It is what TRL, LLaMA-Factory and HALOs call `ipo`.
 
@@ -97,7 +97,8 @@ def sppo_hard(pair: PairLogps, *, beta: float = 1e-3) -> PairLoss:
     Raises:
         InputError: beta is not above 0, or the record has no reference.
 
-    Source: Wu et al. 2024, arXiv:2405.00675, eq. 4.7 with the win probabilities at 1 and 0.
+    Source: Wu et al. 2024, arXiv:2405.00675, eq. 4.7 (as TRL's DPO trainer names it) with the win
+        probabilities at 1 and 0.
     """
     positive(beta=beta)
     chosen, rejected, target = pair.chosen.log_ratio, pair.rejected.log_ratio, 1 / (2 * beta)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pairwright.losses.types import Asks, Loss, Record
@@ -34,4 +35,6 @@ class Told:
 
 def name_of(loss: Loss) -> str:
     """What a loss is called, with or without settings bound to it."""
-    return str(getattr(getattr(loss, "func", loss), "__name__", loss))
+    while isinstance(loss, partial):
+        loss = loss.func
+    return str(getattr(loss, "__name__", type(loss).__name__))

@@ -3,7 +3,8 @@
 A loss is a function: one record first, settings keyword-only, one value for each row out, never reduced. Every loss
 takes pairs; some also take groups of answers or single ones. Both sides of a pair are the same type, so no loss has to
 keep eight tensors of one shape apart. Every tensor of a record has the same shape; a record with two shapes is refused,
-because `[B]` minus `[B, 1]` would quietly be `[B, B]`.
+because `[B]` minus `[B, 1]` would quietly be `[B, B]`. Scores, lengths and references may be of any type, integers too;
+what is derived from them, and so every loss, is of the type of `logp`.
 
     pair = PairLogps(
         chosen=Side(logp=tensor([-10.0]), length=tensor([8]), ref=tensor([-11.0])),
@@ -12,15 +13,18 @@ because `[B]` minus `[B, 1]` would quietly be `[B, B]`.
     dpo(pair, beta=0.1).loss     # tensor([0.6210])
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
-from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from pairwright.errors import InputError
+from pairwright.plug import hints_of
 
 Plug = TypeVar("Plug", bound=Callable[..., Any])
 Baseline = Literal["mismatched_kl", "running_mean"]
@@ -70,7 +74,7 @@ class Side:
         Raises:
             InputError: a field has not the shape of `logp`, or one of tokens not one axis more.
         """
-        for name, value in self._tensors():
+        for name, value in self.tensors():
             shape, wanted = value.shape, self.logp.shape
             if name.startswith("token_"):
                 shape = shape[:-1]
@@ -80,18 +84,19 @@ class Side:
                     f"give one value of each for each answer"
                 )
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name in ("length", "ref", "score", "token_logp", "token_ref", "token_collision"):
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor of the side with its name, named scores by theirs."""
+        for name in ("logp", "length", "ref", "score", "token_logp", "token_ref", "token_collision"):
             if (value := getattr(self, name)) is not None:
                 yield name, value
         yield from (self.scores or {}).items()
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> "Side":
         """A side with every tensor changed in the same way: rows taken, moved to a device, put in another shape."""
-        fields: dict[str, Any] = {name: change(value) for name, value in self._tensors() if name in self.__slots__}
+        fields: dict[str, Any] = {name: change(value) for name, value in self.tensors() if name in self.__slots__}
         if self.scores is not None:
             fields["scores"] = {name: change(value) for name, value in self.scores.items()}
-        return Side(change(self.logp), **fields)
+        return Side(**fields)
 
     def known(self, name: str) -> Tensor:
         """The field `name`, which this loss cannot do without.
@@ -105,36 +110,49 @@ class Side:
         return value
 
     def named(self, name: str) -> Tensor:
-        """The score called `name`; `score` is the main one.
+        """The score called `name`, in the type of `logp`; `score` is the main one.
 
         Raises:
             InputError: there is none of that name.
         """
         if name == "score":
-            return self.known("score")
+            return self.known("score").to(self.logp.dtype)
         if self.scores is None or name not in self.scores:
             there = ", ".join(self.scores or {}) or "none"
             raise InputError(f"this loss needs the score {name!r} on every answer; there are {there}")
-        return self.scores[name]
+        return self.scores[name].to(self.logp.dtype)
 
     @property
     def log_ratio(self) -> Tensor:
         """`logp - ref`, in nats: above 0 where the policy likes the answer better than the reference does."""
-        return self.logp - self.known("ref")
+        return (self.logp - self.known("ref")).to(self.logp.dtype)
 
     @property
     def mean_logp(self) -> Tensor:
         """`logp / length`, in nats a token."""
-        return self.logp / self.known("length")
+        return self.logp / self.tokens
 
     @property
     def mean_log_ratio(self) -> Tensor:
         """`(logp - ref) / length`, in nats a token."""
-        return self.log_ratio / self.known("length")
+        return self.log_ratio / self.tokens
+
+    @property
+    def tokens(self) -> Tensor:
+        """`length` in the type of `logp`, in which it can be divided by and subtracted."""
+        return self.known("length").to(self.logp.dtype)
 
 
-class PairLogps(NamedTuple):
-    """B comparisons.
+class _PairFields(NamedTuple):
+    chosen: Side
+    rejected: Side
+    goal: Tensor | None = None
+    baseline: Tensor | None = None
+    anchor: Side | None = None
+
+
+class PairLogps(_PairFields):
+    """B comparisons. Fields of different shapes are refused, also by `_replace`.
 
     Attributes:
         chosen: the sides that should win.
@@ -146,25 +164,47 @@ class PairLogps(NamedTuple):
             fields are [B]. None when the pairs ask for no goal.
     """
 
-    chosen: Side
-    rejected: Side
-    goal: Tensor | None = None
-    baseline: Tensor | None = None
-    anchor: Side | None = None
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        chosen: Side,
+        rejected: Side,
+        goal: Tensor | None = None,
+        baseline: Tensor | None = None,
+        anchor: Side | None = None,
+    ) -> Self:
+        """Refuse fields that do not belong together.
+
+        Raises:
+            InputError: a field has another shape than the chosen side, or is of the wrong kind.
+        """
+        rows = _shape(chosen, "chosen", axes=1)
+        _same("rejected", _shape(rejected, "rejected", axes=1), rows)
+        if anchor is not None:
+            _same("anchor", _shape(anchor, "anchor", axes=1), rows)
+        if goal is not None:
+            _same("goal", goal.shape, rows)
+        _constant(baseline)
+        return super().__new__(cls, chosen, rejected, goal, baseline, anchor)
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]  # mypy has a form of its own
+        return cls(*iterable)  # what `_replace` uses: checked like any other
 
     @property
     def score_gap(self) -> Tensor:
-        """How much better the chosen side does what was asked, [B], in score units.
+        """How much better the chosen side does what was asked, [B], in score units, in the type of `logp`.
 
         `r(chosen) - r(rejected)` without a goal, `|r(rejected) - goal| - |r(chosen) - goal|` with one: a pair that was
         turned round because it asks for the lower score still has a gap above 0.
         """
-        chosen, rejected = self.chosen.known("score"), self.rejected.known("score")
+        chosen, rejected = _numbers(self.chosen), _numbers(self.rejected)
         plain = chosen - rejected
         if self.goal is None:
-            return plain
+            return plain.to(self.chosen.logp.dtype)
         asked = (rejected - self.goal).abs() - (chosen - self.goal).abs()
-        return asked.where(~self.goal.isnan(), plain)
+        return asked.where(~self.goal.isnan(), plain).to(self.chosen.logp.dtype)
 
     def known_anchor(self) -> Side:
         """The anchor, which this loss cannot do without.
@@ -191,8 +231,14 @@ class PairLoss(NamedTuple):
     rejected: Tensor
 
 
-class GroupLogps(NamedTuple):
-    """K answers to each of B prompts, for losses that look at all of them together.
+class _GroupFields(NamedTuple):
+    answers: Side
+    present: Tensor | None = None
+    goal: Tensor | None = None
+
+
+class GroupLogps(_GroupFields):
+    """K answers to each of B prompts, for losses that look at all of them together. It is checked as `PairLogps` is.
 
     Attributes:
         answers: a `Side` whose tensors have shape [B, K].
@@ -201,9 +247,24 @@ class GroupLogps(NamedTuple):
         goal: the score asked for in each prompt, [B], NaN where none was; None when none has a goal.
     """
 
-    answers: Side
-    present: Tensor | None = None
-    goal: Tensor | None = None
+    __slots__ = ()
+
+    def __new__(cls, answers: Side, present: Tensor | None = None, goal: Tensor | None = None) -> Self:
+        """Refuse fields that do not belong together.
+
+        Raises:
+            InputError: a field has another shape than the answers, or is of the wrong kind.
+        """
+        table = _shape(answers, "answers", axes=2)
+        if present is not None:
+            _same("present", _flags("present", present), table)
+        if goal is not None:
+            _same("goal", goal.shape, table[:1])
+        return super().__new__(cls, answers, present, goal)
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]  # mypy has a form of its own
+        return cls(*iterable)
 
     @classmethod
     def of(cls, pair: PairLogps) -> "GroupLogps":
@@ -224,13 +285,13 @@ class GroupLogps(NamedTuple):
     def worth(self) -> Tensor:
         """What each answer is worth under what was asked, [B, K]: its score, or `-|score - goal|` under a goal.
 
-        The gap of a pair is a difference of worths.
+        The gap of a pair is a difference of worths. It is of the type of `logp`.
         """
-        score = self.answers.known("score")
+        score = _numbers(self.answers)
         if self.goal is None:
-            return score
+            return score.to(self.answers.logp.dtype)
         goal = self.goal[:, None]
-        return (-(score - goal).abs()).where(~goal.isnan(), score)
+        return (-(score - goal).abs()).where(~goal.isnan(), score).to(self.answers.logp.dtype)
 
     @property
     def there(self) -> Tensor:
@@ -250,8 +311,14 @@ class GroupLoss(NamedTuple):
     rewards: Tensor
 
 
-class PointLogps(NamedTuple):
-    """B single answers, each wanted or unwanted, for losses that need no pairs.
+class _PointFields(NamedTuple):
+    answers: Side
+    wanted: Tensor
+    baseline: Tensor | None = None
+
+
+class PointLogps(_PointFields):
+    """B single answers, each wanted or unwanted, for losses that need no pairs. It is checked as `PairLogps` is.
 
     Attributes:
         answers: the `Side` of the B answers.
@@ -259,9 +326,22 @@ class PointLogps(NamedTuple):
         baseline: [] the reward from which an answer counts as good; see `PairLogps`.
     """
 
-    answers: Side
-    wanted: Tensor
-    baseline: Tensor | None = None
+    __slots__ = ()
+
+    def __new__(cls, answers: Side, wanted: Tensor, baseline: Tensor | None = None) -> Self:
+        """Refuse fields that do not belong together.
+
+        Raises:
+            InputError: a field has another shape than the answers, or is of the wrong kind.
+        """
+        rows = _shape(answers, "answers", axes=1)
+        _same("wanted", _flags("wanted", wanted), rows)
+        _constant(baseline)
+        return super().__new__(cls, answers, wanted, baseline)
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]  # mypy has a form of its own
+        return cls(*iterable)
 
 
 class PointLoss(NamedTuple):
@@ -330,14 +410,21 @@ def uses(
 
 
 def asks(loss: Loss) -> Asks:
-    """What a loss said with `@uses(...)`; nothing when it said nothing. Also reads through a bound (partial) loss."""
-    plain = getattr(loss, "func", loss)
-    found: Asks = getattr(plain, "asks", Asks())
-    setting = getattr(plain, "scores_from", None)
+    """What a loss said with `@uses(...)`; nothing when it said nothing. Also reads through bound (partial) losses.
+
+    A loss may also be an object that is called: the mark is on it, on its class, or on `__call__`.
+
+    Raises:
+        InputError: the loss says that a setting names its scores which it has not.
+    """
+    found: Asks = _marked(loss, "asks", Asks())
+    setting = _marked(loss, "scores_from", None)
     if setting is None:
         return found
-    default = signature(plain).parameters[setting].default
-    value = getattr(loss, "keywords", {}).get(setting, default)
+    parameter = signature(loss).parameters.get(setting)  # of a partial: with the value that was bound
+    if parameter is None:
+        raise InputError(f"@uses says that the setting {setting!r} names the scores, but the loss has no such setting")
+    value = () if parameter.default is parameter.empty else parameter.default
     value = ("score",) if value is None else value
     extra = tuple(name for name in value if name != "score")
     needs = found.needs | ({"scores"} if extra else set()) | ({"score"} if "score" in value else set())
@@ -351,15 +438,65 @@ def needs(loss: Loss) -> frozenset[str]:
 
 def takes(loss: Loss) -> tuple[type[Record], ...]:
     """The records that a loss takes, by the annotation of its first parameter; `PairLogps` where it has none."""
-    plain = getattr(loss, "func", loss)
-    found = getattr(plain, "takes", None)
+    found = _marked(loss, "takes", None)
     if found is not None:
         return tuple(found)
-    first = next(iter(signature(plain).parameters), None)
-    hint = get_type_hints(plain).get(first or "", PairLogps)
-    kinds = get_args(hint) or (hint,)
-    return tuple(kind for kind in (PairLogps, GroupLogps, PointLogps) if kind in kinds) or (PairLogps,)
+    first = next(iter(signature(loss).parameters.values()), None)
+    if first is None:
+        return (PairLogps,)
+    try:
+        hint = hints_of(loss).get(first.name, PairLogps)
+        said = {getattr(kind, "__name__", "") for kind in get_args(hint) or (hint,)}
+    except NameError:  # an annotation that only a type checker can read, of this parameter or of another one
+        said = set(re.findall(r"\w+", str(first.annotation)))
+    return tuple(kind for kind in (PairLogps, GroupLogps, PointLogps) if kind.__name__ in said) or (PairLogps,)
+
+
+def _marked(loss: Loss, name: str, otherwise: Any) -> Any:
+    """What stands on a loss under `name`: on itself, on its `__call__`, or on what it binds the settings of."""
+    if (found := getattr(loss, name, None)) is not None:
+        return found
+    if isinstance(loss, partial):
+        return _marked(loss.func, name, otherwise)
+    return getattr(type(loss).__call__, name, otherwise)
+
+
+def _numbers(side: Side) -> Tensor:
+    """The scores as numbers that can be subtracted: as precise as they are, and no integers, which have no NaN."""
+    score = side.known("score")
+    return score.to(torch.promote_types(score.dtype, side.logp.dtype))
+
+
+def _shape(side: Side, name: str, *, axes: int) -> torch.Size:
+    """The shape of one side of a record."""
+    if not isinstance(side, Side):
+        raise InputError(f"{name} must be a Side, not {type(side).__name__}; write Side(logp=...)")
+    if side.logp.dim() != axes:
+        should = "[B], one value an answer" if axes == 1 else "[B, K], the answers to a prompt in a row"
+        raise InputError(f"{name} has logp of shape {list(side.logp.shape)}; it must be {should}")
+    return side.logp.shape
+
+
+def _same(name: str, shape: torch.Size, wanted: torch.Size) -> None:
+    if shape != wanted:
+        raise InputError(
+            f"{name} has shape {list(shape)} where the record has {list(wanted)}; give one value for each row"
+            + (" and answer" if len(wanted) > 1 else "")
+        )
+
+
+def _flags(name: str, value: Tensor) -> torch.Size:
+    """The shape of a tensor of truth values. Others would index rows where they should choose them."""
+    if value.dtype != torch.bool:
+        raise InputError(f"{name} must be bool, not {value.dtype}; write {name}.bool()")
+    return value.shape
+
+
+def _constant(baseline: Tensor | None) -> None:
+    if baseline is not None and not (isinstance(baseline, Tensor) and baseline.dim() == 0):
+        shape = f"of shape {list(baseline.shape)}" if isinstance(baseline, Tensor) else repr(baseline)
+        raise InputError(f"baseline must be one number as a tensor, not {shape}; write torch.tensor(0.5)")
 
 
 def _missing(name: str) -> InputError:
-    return InputError(f"this loss needs {name!r}; {_REMEDIES[name]}, and mark the loss with @uses({name!r})")
+    return InputError(f"this loss needs {name!r}; {_REMEDIES[name]}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from pairwright.losses.limits import between, positive
+from pairwright.losses.limits import not_negative, positive
 from pairwright.losses.types import PairLogps, PairLoss, PointLogps, PointLoss, uses
 
 
@@ -65,7 +65,7 @@ def kto(
     Source: Ethayarajh et al. 2024, arXiv:2402.01306 (KTO); as in TRL's KTOTrainer.
     """
     positive(beta=beta)
-    between(0.0, float("inf"), desirable_weight=desirable_weight, undesirable_weight=undesirable_weight)
+    not_negative(desirable_weight=desirable_weight, undesirable_weight=undesirable_weight)
     level = _constant(record)
     zero = level if isinstance(level, float) else level.clamp(min=0)
     return _valued(record, beta, zero, desirable_weight, undesirable_weight)

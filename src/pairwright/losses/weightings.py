@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pairwright.losses.limits import positive
+from pairwright.errors import InputError
 from pairwright.losses.told import Told, name_of
-from pairwright.losses.types import Asks, Loss, PairLogps, Side, asks, uses
+from pairwright.losses.types import Asks, Loss, PairLogps, Side, asks, takes, uses
 
 Weighting = Callable[..., Tensor]
 
@@ -29,7 +29,7 @@ def wpo(pair: PairLogps, *, max_weight: float = 1.0) -> Tensor:
 
     Args:
         pair: token log-probabilities of the policy, their collision terms, and token counts.
-        max_weight: the cap on a pair's weight, above 0.
+        max_weight: the cap on a pair's weight, above 0; infinity is no cap.
 
     Returns:
         [B] weights without gradient.
@@ -39,14 +39,15 @@ def wpo(pair: PairLogps, *, max_weight: float = 1.0) -> Tensor:
 
     Source: Zhou et al. 2024, arXiv:2406.11827 (WPO), sampled alignment.
     """
-    positive(max_weight=max_weight)
+    if not max_weight > 0:  # infinity is allowed: no cap
+        raise InputError(f"max_weight must be above 0 (got {max_weight:g})")
     return (_alignment(pair.chosen) + _alignment(pair.rejected)).exp().clamp(max=max_weight).detach()
 
 
 def _alignment(side: Side) -> Tensor:
     """Mean over tokens of their log-probability over the expected one; padding is 0 in both."""
     over = side.known("token_logp") - side.known("token_collision")
-    return over.sum(dim=-1) / side.known("length")
+    return over.sum(dim=-1).to(side.logp.dtype) / side.tokens
 
 
 @uses("length")
@@ -87,12 +88,22 @@ def weighted(loss: Loss, weighting: Weighting) -> Loss:
     Returns:
         a loss of pairs that needs what both need. Implicit rewards are those of `loss`. Its gradient is not that of its
         value, because the weight has none; `check_loss` is for the loss without it.
+
+    Raises:
+        InputError: the loss takes no pairs, or its value for a pair belongs to other pairs of the batch too.
     """
-    asked, more = asks(loss), asks(weighting)
+    asked, more, name = asks(loss), asks(weighting), name_of(loss)
+    if PairLogps not in takes(loss):
+        raise InputError(f"loss {name!r} takes no pairs, and a weighting is of pairs; leave weighting out")
+    if asked.of_batch:
+        raise InputError(
+            f"loss {name!r} takes no weighting: it sorts the batch, so its value for a row is not of that pair alone; "
+            f"leave weighting out"
+        )
 
     def call(pair: Any) -> Any:
         out = loss(pair)
         return out._replace(loss=out.loss * weighting(pair).detach())
 
     both = Asks(asked.needs | more.needs, asked.scores, asked.baseline, asked.of_batch)
-    return Told(call, both, (PairLogps,), name_of(loss))
+    return Told(call, both, (PairLogps,), name)
