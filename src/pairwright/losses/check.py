@@ -9,6 +9,7 @@ It does not prove the formula (1.7 times DPO plus 0.3 keeps every promise below)
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -16,6 +17,15 @@ from torch import Tensor
 
 from pairwright.errors import InputError
 from pairwright.losses.case import Case, close, gradients
+from pairwright.losses.check_columns import (
+    check_few,
+    check_goals,
+    check_rewards,
+    check_ties,
+    check_types,
+    check_undeclared,
+    check_untouched,
+)
 from pairwright.losses.check_kinds import (
     check_absent,
     check_group_direction,
@@ -58,16 +68,25 @@ _REFUSALS = (InputError, TypeError, AttributeError, KeyError)
 def check_loss(loss: Loss, **settings: Any) -> None:
     """Assert that `loss` keeps the contract, for each kind of record that it takes.
 
-    - It runs with exactly what it declared by `@uses(...)`, and refuses when any of that is missing. It looks at a
-      baseline if it declared one, which is a constant and counts as 0 when there is none.
-    - It gives finite values, one for each row, on its own: permuted rows give permuted losses, and a row alone gives
-      what it gives in company (unless it says `of_batch`, and then it does not). It leaves the record as it was.
+    - It runs with exactly what it declared by `@uses(...)`, refuses when any of that is missing, and is the same when
+      fields that it did not declare are there too. It looks at a baseline if it declared one, which is a constant and
+      counts as 0 when there is none. Its settings are keyword-only, for only those can be set.
+    - It gives the result of its record in the policy's type, also of integer columns, with finite values, one for each
+      row, on its own: permuted rows give permuted losses, and a row alone gives what it gives in company (unless it
+      says `of_batch`, and then it does not). It leaves every tensor of the record as it was.
     - Where all answers are equal and the policy is its reference, a step downhill raises the better answer over the
       worse: chosen over rejected, best over worst score; wanted up and unwanted down, unless it ignores what is wanted.
       (A loss of pairs that is not monotonic there, such as `discopop`, must do so where the sides are 100 nats apart.)
-    - Its gradient is that of its value (central differences, float64), so no factor is detached by accident.
-    - Value and gradient are finite for log-probabilities of -1000 in float32.
-    - Of a group: the order of the answers does not matter, absent ones change nothing, and a pair is a group of two.
+    - The implicit reward of an answer rises with its own log-probability somewhere, and is not the other side's.
+    - Its gradient is that of its value (central differences, float64), near the reference and far from it on each
+      side, so no factor is detached by accident.
+    - Value and gradient are finite for log-probabilities of -1000 in float32, for equal scores, and where some rows
+      have a goal and others have none (or it refuses ties or goals with an InputError).
+    - Of a group: the order of the answers does not matter, absent ones change nothing, one alone is no fault, and a
+      pair is a group of two.
+
+    What it does not see: the formula itself; a loss of single answers that forgot `wanted`, which it takes for a
+    supervised one (`sft`); a loss that forgets goals (it asks for finite values only); weights of the wrong size.
 
     Args:
         loss: a function of a record (`takes` reads which) that gives the result of that kind.
@@ -77,10 +96,19 @@ def check_loss(loss: Loss, **settings: Any) -> None:
         AssertionError: a promise is broken; the message says which and how.
     """
     bound = partial(loss, **settings) if settings else loss
+    _check_settings(loss)
     for kind in takes(loss):
         case = Case(bound, name_of(loss), asks(bound), kind)
         for check in _CHECKS[kind]:
             check(case)
+
+
+def _check_settings(loss: Loss) -> None:
+    for name, parameter in list(signature(loss).parameters.items())[1:]:
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            raise AssertionError(
+                f"{name_of(loss)}: its setting {name!r} is not keyword-only, so none could set it; write *, before it"
+            )
 
 
 def _check_needs(case: Case) -> None:
@@ -125,13 +153,13 @@ def _check_baseline(case: Case) -> None:
 
 def _check_rows(case: Case) -> None:
     record = case.random()
-    out = case.loss(record)
-    for field in _RESULTS[case.kind]._fields:
+    out, kind = case.loss(record), _RESULTS[case.kind]
+    if not isinstance(out, kind):
+        raise case.fail(f"it must give a {kind.__name__} for {case.kind.__name__}, not {type(out).__name__}")
+    for field in kind._fields:
         wanted = (ROWS, ANSWERS) if case.kind is GroupLogps and field == "rewards" else (ROWS,)
         _check_values(case, field, getattr(out, field, None), wanted)
-    for name, side in sides(record).items():
-        if not torch.equal(side.logp, sides(case.random())[name].logp):
-            raise case.fail(f"it changed the log-probabilities of {name} in place; make new tensors")
+    check_untouched(case)
     order = torch.arange(ROWS - 1, -1, -1)
     if not close(case.loss(taken(record, order)).loss, out.loss[order]):
         raise case.fail(f"permuted {case.row}s must give permuted losses")
@@ -152,12 +180,22 @@ def _check_values(case: Case, field: str, value: Any, wanted: tuple[int, ...]) -
         shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
         should = "[B, K], one value an answer" if len(wanted) == 2 else f"[B], one value a {case.row}"
         raise case.fail(f"{field} must have shape {should}, not {shape}")
+    if value.dtype != torch.float64:
+        raise case.fail(f"{field} is {value.dtype} where the record is torch.float64; compute in the type of logp")
     if not value.isfinite().all():
         raise case.fail(f"{field} is not finite on an ordinary record")
 
 
 def _check_gradient(case: Case, *, step: float = 1e-5) -> None:
     record = case.random(seed=1)
+    _check_gradient_at(case, record, "", step=step)
+    for name, side in sides(record).items():
+        for times in _FAR:
+            moved = with_sides(record, {name: with_leaf(side, times * leaf(side))})
+            _check_gradient_at(case, moved, f" where {name} has {times:g} times the log-probability", step=step)
+
+
+def _check_gradient_at(case: Case, record: Any, where: str, *, step: float) -> None:
     _, found = gradients(case, record)
     for name, side in sides(record).items():
         for way in _ways(side):
@@ -169,10 +207,12 @@ def _check_gradient(case: Case, *, step: float = 1e-5) -> None:
             slope = (found[name] * way).flatten(1).sum(1) if way.dim() > 1 else found[name] * way
             if case.asked.of_batch:
                 change, slope = change.sum()[None], slope.sum()[None]
-            if not torch.allclose(change, slope, rtol=1e-5, atol=1e-7):
+            # Differences of a large value are as exact as it is: a loss of 1e12 is known to 1e-4 of a nat.
+            doubt = 1e-7 + 1e-5 * slope.abs() + 1e-15 / step * ends[0].abs().amax()
+            if not ((change - slope).abs() <= doubt).all():
                 raise case.fail(
                     f"the gradient in the {name} log-probability is {slope[0]:g} but the value changes by "
-                    f"{change[0]:g} (is a factor detached?)"
+                    f"{change[0]:g}{where} (is a factor detached?)"
                 )
 
 
@@ -207,17 +247,11 @@ def _described(record: Any, row: int) -> str:
 
 
 _RESULTS: dict[type[Record], Any] = {PairLogps: PairLoss, GroupLogps: GroupLoss, PointLogps: PointLoss}
+_FAR = (0.1, 5.0)  # times an answer's log-probability: some 10 nats above the reference, and up to 100 below
+_EVERY = (_check_needs, _check_rows, check_undeclared)
+_ALWAYS = (_check_gradient, _check_extremes, check_types, check_ties, check_goals, check_rewards)
 _CHECKS: dict[type[Record], tuple[Callable[[Case], None], ...]] = {
-    PairLogps: (_check_needs, _check_rows, _check_baseline, check_pair_direction, _check_gradient, _check_extremes),
-    GroupLogps: (
-        _check_needs,
-        _check_rows,
-        check_group_direction,
-        _check_gradient,
-        _check_extremes,
-        check_order,
-        check_absent,
-        check_pair_is_group,
-    ),
-    PointLogps: (_check_needs, _check_rows, _check_baseline, check_point_direction, _check_gradient, _check_extremes),
+    PairLogps: (*_EVERY, _check_baseline, check_pair_direction, *_ALWAYS),
+    GroupLogps: (*_EVERY, check_group_direction, *_ALWAYS, check_order, check_absent, check_few, check_pair_is_group),
+    PointLogps: (*_EVERY, _check_baseline, check_point_direction, *_ALWAYS),
 }

@@ -16,6 +16,7 @@ from pairwright.losses.types import Asks, GroupLogps, PairLogps, PointLogps, Rec
 ROWS, ANSWERS = 6, 3
 _TOKENS = 20
 _FIELDS = frozenset({"length", "ref", "score", "token_logp", "token_ref", "token_collision"})
+_CALLED = {"logp": "log-probabilities"}
 LOW, HIGH = -1000.0, -0.001
 """Log-probabilities of an answer that a model would never give, and of one that it is sure of."""
 
@@ -23,6 +24,27 @@ LOW, HIGH = -1000.0, -0.001
 def random_record(kind: type[Record], asked: Asks, *, seed: int = 0) -> Any:
     """A record of `ROWS` rows in float64 with only what is asked for besides `logp`."""
     return _RANDOM[kind](asked, torch.Generator().manual_seed(seed))
+
+
+def full_record(kind: type[Record], asked: Asks) -> Any:
+    """A random record with every field that there is, whatever is asked for, and one more named score."""
+    everything = Asks(_FIELDS | {"anchor", "scores"}, (*asked.scores, "of nobody"), asked.baseline)
+    return random_record(kind, everything, seed=3)
+
+
+def only(record: Any, asked: Asks) -> Any:
+    """The record with just what is asked for."""
+    bare = with_sides(record, {name: _only(side, asked) for name, side in sides(record).items()})
+    return without(bare, "anchor") if "anchor" in record._fields and "anchor" not in asked.needs else bare
+
+
+def named_tensors(record: Any) -> dict[str, Tensor]:
+    """Every tensor of a record, by what to call it in a sentence."""
+    found = {name: value for name, value in record._asdict().items() if isinstance(value, Tensor)}
+    for name, side in sides(record).items():
+        for field, value in side.tensors():
+            found[f"{_CALLED.get(field, field)} of {name}"] = value
+    return found
 
 
 def equal_record(kind: type[Record], asked: Asks) -> Any:
@@ -97,7 +119,7 @@ def _only(side: Side, asked: Asks) -> Side:
     """The side with just what is asked for."""
     kept: dict[str, Any] = {name: getattr(side, name) for name in asked.needs & _FIELDS}
     if asked.scores:
-        kept["scores"] = side.scores
+        kept["scores"] = {name: (side.scores or {})[name] for name in asked.scores}
     return Side(side.logp, **kept)
 
 
