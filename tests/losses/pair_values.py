@@ -87,6 +87,19 @@ def crossing() -> PairLogps:
     return pairs([-1.0, -1.0, -1.0], [-4.0, -2.0, -3.0], [-2.0, -3.0, -4.0], [-2.0, -8.0, -5.0])
 
 
+def one(logp: float, length: float = 1.0) -> Side:
+    return Side(tensor([logp], dtype=F64), tensor([length], dtype=F64))
+
+
+def certain_rejected() -> PairLogps:
+    """The model is sure of the rejected answer: its odds are infinite."""
+    return PairLogps(one(-1.0), one(0.0))
+
+
+def certain_chosen() -> PairLogps:
+    return PairLogps(one(0.0), one(-1.0))
+
+
 def logistic(*arguments: float) -> tuple[float, ...]:
     """-log(1 / (1 + exp(-t))) of each, in Python floats."""
     return tuple(log1p(exp(-t)) for t in arguments)
@@ -97,6 +110,8 @@ def worked(loss: str, expected: float, rewards: tuple[float, float], **settings:
 
 
 LN2 = log(2)
+CERTAIN = 52 * log(2)  # log-odds of 1 - 2^-52, the number nearest to a certain answer in float64
+LESS = log(exp(-1) / (1 - exp(-1)))
 SUMS = (0.1, -0.05)  # beta 0.1 times the log-ratios 1.0 and -0.5
 MEANS = (0.0125, -0.005)  # beta 0.1 times 1 / 8 and -0.5 / 10
 
@@ -205,6 +220,15 @@ OTHERS = [
         "the same, with a fifth of the labels turned",
         {"beta": 1.0, "label_smoothing": 0.2},
         crossing,
+    ),
+    Value(
+        "orpo",
+        (1 + 0.1 * log(1 + exp(CERTAIN - LESS)),),
+        "NLL 1, and a rejected answer whose probability is kept 2^-52 below 1",
+        record=certain_rejected,
+    ),
+    Value(
+        "orpo", (0.1 * log(1 + exp(LESS - CERTAIN)),), "NLL 0, the same odds on the chosen side", record=certain_chosen
     ),
     Value("goal_sft", (7.5, 3.0), "the NLL of the anchors", {}, anchored, (1.0, 2.0, 0.0, 0.0)),
 ]

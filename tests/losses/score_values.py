@@ -81,6 +81,15 @@ def above(baseline: float, *, paired: bool = False) -> PairLogps | PointLogps:
     return points()._replace(baseline=tensor(baseline, dtype=F64))
 
 
+def one_tied() -> PairLogps:
+    """The worked example twice; in the first pair both answers have the same score."""
+    chosen, rejected = ((-10.0, 8.0, (6.0, 9.0)), (-12.0, 10.0, (6.0, 6.0)))
+    return PairLogps(*(
+        Side(tensor([logp] * 2, dtype=F64), tensor([length] * 2, dtype=F64), score=tensor(score, dtype=F64))
+        for logp, length, score in (chosen, rejected)
+    ))  # fmt: skip
+
+
 def infonca_of_three(worths: list[float], rewards: list[float], alpha: float) -> float:
     """Cross-entropy of two softmaxes, in Python floats."""
     total = sum(exp(worth / alpha) for worth in worths)
@@ -183,6 +192,7 @@ VALUES: list[Value] = [
     Value("rrhf", (0.05,), SPECIFICATION + ", its ranking part", {"sft_weight": 0.0}),
     Value("rrhf", (12.0,), "under the goal 6 the other is best, and the order is right", record=lambda: asked_for(6.0)),
     Value("rrhf", (11.0,), "tied: no ranking, and both are best: (10 + 12) / 2", record=lambda: scored(6.0, 6.0)),
+    Value("rrhf", (11.0, 10.05), "a tie in one row leaves the other alone: (10 + 12) / 2, 0.05 + 10", record=one_tied),
     Value(
         "rrhf",
         (10.05,),

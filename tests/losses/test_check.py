@@ -80,7 +80,7 @@ def constant(pair: PairLogps) -> PairLoss:
 
 @uses("score")
 def careless(pair: PairLogps) -> PairLoss:
-    gap = pair.chosen.score - pair.rejected.score  # type: ignore[operator]
+    gap = (pair.chosen.score - pair.rejected.score).to(pair.chosen.logp.dtype)  # type: ignore[operator]
     return PairLoss(-logsigmoid(pair.chosen.logp - pair.rejected.logp - gap), pair.chosen.logp, pair.rejected.logp)
 
 

@@ -1,6 +1,7 @@
 """Sums of losses: values, what they ask and take, names, and what cannot be summed."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -170,7 +171,12 @@ def test_a_weight_is_a_finite_number(weight: float) -> None:
         ([Term("simpo", divergence="js_divergence")], "'simpo' has no reference"),
         ([Term("kto"), Term("bco")], "kto wants 'mismatched_kl' and bco wants 'running_mean'"),
         ([Term("dpo"), Term(f"{__name__}:of_points_alone")], "no record in common"),
-        ([Term("infonca", weighting="wpo_plain"), Term(f"{__name__}:of_points_alone")], "no record in common"),
+        ([Term("infonca", weighting="wpo_plain"), Term("dpo", divergence=0.5)], "a divergence must be a name or a map"),  # type: ignore[arg-type]
+        ([Term("dpo", weighting=["wpo"])], r"a weighting must be a name or a mapping \(got \['wpo'\]\)"),  # type: ignore[arg-type]
+        ([Term(f"{__name__}:of_points_alone", weighting="wpo_plain")], "'of_points_alone' takes no pairs"),
+        ([Term("aot", weighting="wpo_plain")], "'aot' takes no weighting: it sorts the batch"),
+        ([Term("aot_unpaired", weighting="wpo_plain")], "'aot_unpaired' takes no weighting"),
+        ([Term("kto", divergence="js_divergence")], "'kto' takes no divergence: its baseline is an estimate of KL"),
     ],
 )
 def test_what_cannot_be_summed_is_said(terms: list[Term], says: str) -> None:
@@ -198,11 +204,49 @@ def test_a_setting_called_like_one_of_the_term_must_say_which_it_is() -> None:
     [
         ({"weight": 0.5}, "a term of a loss needs a name"),
         ({"name": "dpo", "beta": 0.1, "settings": {"beta": 0.2}}, "'dpo' has 'beta' twice"),
+        ({"name": "dpo", "settings": 0.1}, r"settings of the term 'dpo' must be a mapping \(got 0.1\)"),
+        ({"name": "dpo", "settings": ["beta"]}, "settings of the term 'dpo' must be a mapping"),
+        ({"name": ["dpo"]}, "a term of a loss needs a name"),
+        (None, r"a term of a loss must be a name or a mapping \(got None\); write {name: dpo"),
+        (0.8, "a term of a loss must be a name or a mapping"),
+        (["dpo", 0.8], "a term of a loss must be a name or a mapping"),
+        (
+            {"name": "dpo", "divergence": 0.5},
+            r"the divergence of the term 'dpo' must be a name or a mapping \(got 0.5\)",
+        ),
+        ({"name": "dpo", "weighting": ["wpo"]}, "the weighting of the term 'dpo' must be a name or a mapping"),
+        ({"name": "dpo", "weight": "much"}, "the weight of the term 'dpo' must be a finite number"),
+        ({"name": "dpo", "weight": [1]}, "the weight of the term 'dpo' must be a finite number"),
     ],
 )
-def test_a_row_that_says_too_little_or_too_much(row: dict[str, object], says: str) -> None:
+def test_a_row_that_says_too_little_or_too_much(row: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Term.of(row)
+
+
+def test_a_weight_that_yaml_reads_as_text_is_a_number() -> None:
+    """YAML 1.1 has no 8e-1; 0.8 * 0.620957."""
+    assert Term.of({"name": "dpo", "weight": "8e-1"}).weight == 0.8
+    both = compose([Term("dpo", "8e-1"), Term("sft", 0.0)])  # type: ignore[arg-type]
+    assert both(record()).loss.item() == pytest.approx(0.8 * 0.620957, abs=1e-6)
+
+
+def test_a_loss_that_is_an_object_is_a_term() -> None:
+    """10 nats, three times."""
+    loss = compose([Term(f"{__name__}:thrice"), Term(f"{__name__}:doubled", 0.5)])
+    assert loss.__name__ == "Times+Times_2"
+    assert loss(record()).loss.item() == pytest.approx(30 + 0.5 * 20)
+
+
+class Times:
+    """The negative log-likelihood a few times."""
+
+    def __call__(self, pair: PairLogps, *, times: float = 3.0) -> PairLoss:
+        return PairLoss(-times * pair.chosen.logp, pair.chosen.logp, pair.rejected.logp)
+
+
+thrice = Times()
+doubled = partial(thrice, times=2.0)
 
 
 def test_a_sum_leaves_the_record_alone() -> None:

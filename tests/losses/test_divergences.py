@@ -18,11 +18,11 @@ from pairwright.losses import (
     PairLogps,
     PointLogps,
     asks,
+    bco,
     check_loss,
     diverged,
     dpo,
     infonca,
-    kto,
     nca_pair,
     takes,
 )
@@ -115,7 +115,9 @@ def test_nothing_overflows_in_float32(divergence: Any) -> None:
     assert ((value[0] - value[3]) ** 2).isfinite()
 
 
-@pytest.mark.parametrize("name", ["dpo", "ipo_sum", "rpo_squared", "kto", "bco", "infonca", "nca_pair", "exo"])
+@pytest.mark.parametrize(
+    "name", ["dpo", "ipo_sum", "rpo_squared", "apo_zero_unpaired", "bco", "infonca", "nca_pair", "exo"]
+)
 @pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
 def test_a_diverged_loss_keeps_the_contract(name: str, divergence: str) -> None:
     loss = diverged(LOSSES[name], DIVERGENCES[divergence])
@@ -126,7 +128,7 @@ def test_a_diverged_loss_keeps_the_contract(name: str, divergence: str) -> None:
 
 
 def test_reverse_kl_changes_nothing() -> None:
-    for name in ("dpo", "kto", "infonca"):
+    for name in ("dpo", "bco", "infonca"):
         plain, changed = LOSSES[name](pairs()), diverged(LOSSES[name], reverse_kl)(pairs())
         for left, right in zip(plain, changed, strict=True):
             assert torch.allclose(left, right, rtol=1e-12)
@@ -145,8 +147,8 @@ def test_every_record_is_changed() -> None:
     assert takes(diverged(infonca, js_divergence)) == (PairLogps, GroupLogps)
     rewards = diverged(infonca, js_divergence)(group).rewards
     assert torch.allclose(rewards, 0.01 * log_ratios(group.answers), rtol=1e-12)
-    assert takes(diverged(kto, js_divergence)) == (PairLogps, PointLogps)
-    assert torch.allclose(diverged(kto, js_divergence)(point).rewards, 0.1 * log_ratios(point.answers), rtol=1e-12)
+    assert takes(diverged(bco, js_divergence)) == (PairLogps, PointLogps)
+    assert torch.allclose(diverged(bco, js_divergence)(point).rewards, 0.1 * log_ratios(point.answers), rtol=1e-12)
 
 
 def test_absent_answers_stay_absent() -> None:
@@ -184,6 +186,7 @@ def test_gradients_go_through() -> None:
         ("r_dpo", "looks at length besides log-ratios"),
         ("ld_dpo", "looks at length, token_logp, token_ref besides log-ratios"),
         ("aot", "sorts policies and references apart"),
+        ("kto", "its baseline is an estimate of KL in plain log-ratios"),
     ],
 )
 def test_losses_that_look_at_more_than_log_ratios_are_refused(name: str, says: str) -> None:

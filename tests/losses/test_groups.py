@@ -64,6 +64,40 @@ def test_rrhf_on_both_sides_of_its_kink(off: float, chosen: float, rejected: flo
     assert slopes(rrhf, pair)[0].item() == pytest.approx(chosen - 1, abs=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("alpha", [1e-3, 1e-38, 1e-45, 1e-300])
+@pytest.mark.parametrize("name", ["infonca", "nca"])
+def test_no_temperature_is_too_small(name: str, alpha: float, dtype: torch.dtype) -> None:
+    """alpha -> 0 puts all of the target on the best answer: dpo and nca_pair, though 9 / alpha overflows."""
+    pair = record()
+    given = PairLogps(*(side.mapped(lambda value: value.to(dtype)) for side in pair[:2]))
+    limit = {"infonca": dpo, "nca": nca_pair}[name](pair, beta=0.1).loss
+    assert LOSSES[name](given, beta=0.1, alpha=alpha).loss.tolist() == pytest.approx(limit.tolist(), abs=1e-6)
+    tied = LOSSES[name](scores_of(given, 6.0), beta=0.1, alpha=alpha).loss  # two best answers share it
+    assert tied.tolist() == pytest.approx(LOSSES[name](scores_of(given, 6.0), beta=0.1).loss.tolist(), rel=1e-5)
+
+
+def scores_of(pair: PairLogps, score: float) -> PairLogps:
+    sides = (replace(side, score=torch.full_like(side.logp, score)) for side in pair[:2])
+    return PairLogps(*sides)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "sppo"])
+def test_a_group_without_any_answer_costs_nothing(name: str) -> None:
+    """And changes neither the others nor their slopes, whatever stands in its places."""
+    whole = groups(answers=3)
+    whole = whole._replace(answers=replace(whole.answers, score=whole.answers.known("score") / 10))
+    present = torch.ones(8, 3, dtype=torch.bool)
+    present[2] = False
+    holes = GroupLogps(whole.answers.mapped(lambda value: value.masked_fill(~present, torch.nan)), present)
+    value, expected = LOSSES[name](holes).loss, LOSSES[name](whole).loss
+    assert value[2] == 0
+    assert close(value[present[:, 0]], expected[present[:, 0]])
+    slope = slopes(LOSSES[name], holes)[0]
+    assert (slope[2] == 0).all()
+    assert close(slope[present[:, 0]], slopes(LOSSES[name], whole)[0][present[:, 0]])
+
+
 @pytest.mark.parametrize("name", [*NAMES, "sppo"])
 def test_losses_of_groups_take_pairs_too(name: str) -> None:
     assert takes(LOSSES[name]) == (PairLogps, GroupLogps)
@@ -161,7 +195,7 @@ def test_the_contract_holds_for_other_settings(name: str) -> None:
     [
         ("infonca", {"alpha": 0.0}, "alpha must be above 0"),
         ("nca", {"beta": -1.0}, "beta must be above 0"),
-        ("rrhf", {"sft_weight": -1.0}, "sft_weight must be between 0 and inf"),
+        ("rrhf", {"sft_weight": -1.0}, "sft_weight must be 0 or above"),
     ],
 )
 def test_a_setting_outside_its_limits_is_an_error(name: str, settings: dict[str, float], says: str) -> None:

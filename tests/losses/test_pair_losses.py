@@ -55,7 +55,8 @@ def close(left: Tensor, right: Tensor, tolerance: float = 1e-12) -> bool:
 
 
 def both(pair: PairLogps, change: Callable[[Side], Side]) -> PairLogps:
-    return pair._replace(chosen=change(pair.chosen), rejected=change(pair.rejected))
+    anchor = None if pair.anchor is None else change(pair.anchor)
+    return pair._replace(chosen=change(pair.chosen), rejected=change(pair.rejected), anchor=anchor)
 
 
 def turned(pair: PairLogps) -> PairLogps:

@@ -189,10 +189,20 @@ def test_sppo_of_a_group_is_the_sum_over_its_answers() -> None:
     assert close(whole, ((logp - ref - 10 * (wins - 0.5)) ** 2).sum(dim=1))
 
 
-@pytest.mark.parametrize("score", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("score", [-0.1, 1.1])
 def test_sppo_refuses_scores_that_are_no_probabilities(score: float) -> None:
     with pytest.raises(InputError, match="win probabilities between 0 and 1 as scores"):
         sppo(scored(record(), 0.5, score))
+
+
+def test_a_score_that_is_nan_is_said_to_be_missing() -> None:
+    """Not that the rejected side is better, nor that the scores are nan to nan."""
+    pair = pairs()
+    holes = replace(pair.rejected, score=pair.rejected.known("score").index_fill(0, tensor([2, 5]), torch.nan))
+    with pytest.raises(InputError, match="odpo needs a score on every answer, but 2 of 16 pairs have NaN; drop them"):
+        odpo(pair._replace(rejected=holes))
+    with pytest.raises(InputError, match="sppo needs a score on every answer, but 1 of 1 answers have NaN; drop them"):
+        sppo(scored(record(), 0.5, torch.nan))
 
 
 def test_sppo_refuses_a_goal() -> None:
@@ -217,7 +227,7 @@ def test_infonca_of_two_is_backward_kl_and_the_entropy_of_its_target() -> None:
         ("rpo_backward_kl", {"beta": -1.0}, "beta must be above 0"),
         ("rpo_forward_kl", {"eta": float("nan")}, "eta must be above 0"),
         ("odpo", {"alpha": 0.0}, "alpha must be above 0"),
-        ("margin_dpo", {"alpha": -0.1}, "alpha must be between 0 and inf"),
+        ("margin_dpo", {"alpha": -0.1}, "alpha must be 0 or above"),
         ("modpo", {"weight": 0.01}, "weight must be between 0.05 and 1"),
         ("modpo", {"margins": {"score": float("inf")}}, "score must be a finite number"),
         ("sppo", {"beta": 0.0}, "beta must be above 0"),

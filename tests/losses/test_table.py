@@ -9,6 +9,7 @@ from torch import tensor
 
 import pairwright.losses
 from losses.pair_values import token_record
+from losses.worked_example import record
 from pairwright.errors import InputError
 from pairwright.losses import LOSSES, PairLogps, Side, check_loss
 from pairwright.plug import bind, find, listing, settings_of
@@ -126,15 +127,24 @@ def test_beta_must_be_above_0(name: str, beta: float) -> None:
         LOSSES[name](token_record(), beta=beta)
 
 
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_no_setting_may_be_infinite(name: str) -> None:
+    """A recipe may say `.inf`; the loss would be NaN or constant."""
+    for setting, parameter in settings_of(LOSSES[name]).items():
+        if isinstance(parameter.default, float):
+            with pytest.raises(InputError, match=f"{setting} must be"):
+                LOSSES[name](record(), **{setting: float("inf")})
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "says"),
     [
-        ("alphapo", {"gamma": -0.5}, "gamma must be between 0 and inf"),
+        ("alphapo", {"gamma": -0.5}, "gamma must be 0 or above"),
         ("alphapo", {"alpha": NAN}, r"alpha must be a finite number \(got nan\)"),
         ("alphapo", {"alpha": float("inf")}, "alpha must be a finite number"),
         ("aot", {"label_smoothing": 0.6}, SMOOTHING + "0.6"),
         ("aot_unpaired", {"label_smoothing": -0.1}, SMOOTHING + "-0.1"),
-        ("cpo", {"alpha": -1.0}, r"alpha must be between 0 and inf \(got -1\)"),
+        ("cpo", {"alpha": -1.0}, r"alpha must be 0 or above \(got -1\)"),
         ("discopop", {"tau": 0.0}, "tau must be above 0"),
         ("discopop", {"tau": 2.0}, r"tau must be between 0 and 1 \(got 2\)"),
         ("dpo", {"beta": 0.0}, r"beta must be above 0 \(got 0\)"),
@@ -144,13 +154,13 @@ def test_beta_must_be_above_0(name: str, beta: float) -> None:
         ("exo", {"label_smoothing": 0.6}, SMOOTHING + "0.6"),
         ("ld_dpo", {"alpha": 1.1}, r"alpha must be between 0 and 1 \(got 1.1\)"),
         ("ld_dpo", {"alpha": -0.1}, "alpha must be between 0 and 1"),
-        ("r_dpo", {"alpha": -0.1}, "alpha must be between 0 and inf"),
+        ("r_dpo", {"alpha": -0.1}, "alpha must be 0 or above"),
         ("robust_dpo", {"label_smoothing": 0.5}, r"label_smoothing must be from 0 to below 0.5 \(got 0.5\)"),
         ("robust_dpo", {"label_smoothing": -0.1}, "label_smoothing must be from 0 to below 0.5"),
         ("robust_dpo", {"label_smoothing": NAN}, "label_smoothing must be from 0 to below 0.5"),
-        ("simpo", {"gamma": -0.5}, "gamma must be between 0 and inf"),
+        ("simpo", {"gamma": -0.5}, "gamma must be 0 or above"),
         ("slic", {"delta": 0.0}, "delta must be above 0"),
-        ("slic", {"sft_weight": -0.1}, "sft_weight must be between 0 and inf"),
+        ("slic", {"sft_weight": -0.1}, "sft_weight must be 0 or above"),
     ],
 )
 def test_a_setting_outside_its_limits_is_an_error(name: str, settings: dict[str, Any], says: str) -> None:

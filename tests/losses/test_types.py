@@ -1,3 +1,8 @@
+import pickle
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import tensor
@@ -20,6 +25,7 @@ from pairwright.losses import (
     takes,
     uses,
 )
+from pairwright.losses.told import name_of
 from pairwright.plug import bind
 
 
@@ -170,3 +176,112 @@ def test_the_records_that_a_loss_takes_are_those_of_its_annotation() -> None:
     assert takes(infonca) == (PairLogps, GroupLogps)
     assert takes(bind(kto, {}, kind="loss")) == (PairLogps, PointLogps)
     assert takes(lambda pair: pair) == (PairLogps,)
+
+
+def rows(count: int) -> Side:
+    return Side(-torch.ones(count), score=torch.ones(count))
+
+
+EACH = "give one value for each row"
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: PairLogps(rows(2), rows(3)), rf"rejected has shape \[3\] where the record has \[2\]; {EACH}"),
+        (lambda: PairLogps(rows(2), rows(1)), r"rejected has shape \[1\]"),
+        (lambda: PairLogps(rows(2), rows(2), anchor=rows(1)), r"anchor has shape \[1\]"),
+        (lambda: PairLogps(rows(2), rows(2), goal=tensor([[1.0], [2.0]])), r"goal has shape \[2, 1\]"),
+        (lambda: PairLogps(rows(2), rows(2), goal=tensor(1.0)), r"goal has shape \[\]"),
+        (
+            lambda: PairLogps(rows(2), rows(2), baseline=tensor([1.0, 2.0])),
+            r"one number as a tensor, not of shape \[2\]",
+        ),
+        (lambda: PairLogps(rows(2), rows(2), baseline=0.5), r"not 0.5; write torch.tensor\(0.5\)"),  # type: ignore[arg-type]
+        (lambda: PairLogps(rows(2), tensor([-1.0, -2.0])), "rejected must be a Side, not Tensor"),  # type: ignore[arg-type]
+        (lambda: PairLogps(Side(torch.ones(2, 3)), Side(torch.ones(2, 3))), r"chosen has logp of shape \[2, 3\]"),
+        (lambda: GroupLogps(rows(2)), r"answers has logp of shape \[2\]; it must be \[B, K\]"),
+        (lambda: GroupLogps(TABLE, torch.ones(2, 3)), r"present must be bool, not torch.float32; write present.bool"),
+        (lambda: GroupLogps(TABLE, torch.ones(2, 1, dtype=torch.bool)), r"present has shape \[2, 1\].*and answer"),
+        (lambda: GroupLogps(TABLE, goal=torch.ones(3)), r"goal has shape \[3\] where the record has \[2\]"),
+        (lambda: PointLogps(rows(2), tensor([1, 0])), "wanted must be bool, not torch.int64; write wanted.bool"),
+        (lambda: PointLogps(rows(2), tensor([True])), r"wanted has shape \[1\]"),
+        (lambda: PointLogps(rows(2), tensor([True, False]), 0.5), "baseline must be one number"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_record_whose_fields_do_not_belong_together_is_refused(make: Callable[[], object], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        make()
+
+
+TABLE = Side(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("whole", "wrong"),
+    [
+        (PairLogps(rows(2), rows(2)), {"rejected": rows(3)}),
+        (GroupLogps(TABLE), {"goal": torch.ones(3)}),
+        (PointLogps(rows(2), tensor([True, False])), {"wanted": tensor([1, 0])}),
+    ],
+)
+def test_a_replaced_field_is_checked_like_any_other(whole: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        whole._replace(**wrong)
+    same = whole._replace(**whole._asdict())
+    assert type(same) is type(whole)
+    assert pickle.loads(pickle.dumps(whole))._fields == whole._fields
+    assert [*whole] == [getattr(whole, name) for name in whole._fields]
+
+
+class Bounded:
+    """A loss that is an object."""
+
+    def __init__(self, most: float) -> None:
+        self.most = most
+
+    @uses("ref", scores="margins", baseline="mismatched_kl")
+    def __call__(
+        self, record: PairLogps | PointLogps, *, beta: float = 0.1, margins: dict[str, float] | None = None
+    ) -> None: ...
+
+
+def only_to_type_checkers(record: "GroupLogps | Nobody", *, beta: "Nobody" = 0.1) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_what_an_object_that_is_called_asks_and_takes() -> None:
+    loss = Bounded(3.0)
+    assert takes(loss) == (PairLogps, PointLogps)
+    assert asks(loss) == Asks(frozenset({"ref", "score"}), baseline="mismatched_kl")
+    named = partial(loss, margins={"safety": 1.0})
+    assert takes(named) == (PairLogps, PointLogps)
+    assert asks(named).scores == ("safety",)
+    assert asks(partial(named, margins={"brevity": 1.0})).scores == ("brevity",)
+    assert name_of(named) == "Bounded"
+
+
+def test_a_partial_may_be_marked_itself() -> None:
+    marked = uses("length")(partial(dpo, beta=0.3))
+    assert needs(marked) == {"length"}
+    assert takes(marked) == (PairLogps,)
+    assert needs(bind(marked, {"beta": 0.2}, kind="loss")) == {"length"}
+    assert name_of(bind(marked, {}, kind="loss")) == "dpo"
+
+
+def test_an_annotation_that_cannot_be_read_is_read_by_its_words() -> None:
+    assert takes(only_to_type_checkers) == (GroupLogps,)
+
+
+def test_a_setting_of_scores_that_is_not_there_is_said() -> None:
+    @uses(scores="margns")
+    def wrong(pair: PairLogps, *, margins: dict[str, float] | None = None) -> None: ...
+
+    with pytest.raises(InputError, match="'margns' names the scores, but the loss has no such setting"):
+        asks(wrong)
+
+
+def test_a_caller_is_not_told_how_to_write_a_loss() -> None:
+    bare = Side(tensor([-1.0]))
+    with pytest.raises(InputError) as caught:
+        dpo(PairLogps(bare, bare))
+    assert "@uses" not in str(caught.value)

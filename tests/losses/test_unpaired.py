@@ -128,8 +128,8 @@ def test_a_policy_that_is_its_reference() -> None:
     ("name", "settings", "says"),
     [
         ("kto", {"beta": 0.0}, "beta must be above 0"),
-        ("kto", {"desirable_weight": -1.0}, "desirable_weight must be between 0 and inf"),
-        ("kto", {"undesirable_weight": float("nan")}, "undesirable_weight must be between 0 and inf"),
+        ("kto", {"desirable_weight": -1.0}, "desirable_weight must be 0 or above"),
+        ("kto", {"undesirable_weight": float("nan")}, "undesirable_weight must be 0 or above"),
         ("apo_zero_unpaired", {"beta": 0.0}, "beta must be above 0"),
         ("bco", {"beta": 0.0}, "beta must be above 0"),
         ("nca_pair", {"beta": 0.0}, "beta must be above 0"),

@@ -1,17 +1,13 @@
 """Numbers that others published or that follow by hand, against our losses. All in float64."""
 
-from importlib import import_module
-from importlib.util import find_spec
-
 import pytest
 import torch
 
-from losses import pair_values
+from losses import pair_values, score_values
 from losses.worked_example import F64, Value, rewards_of
 from pairwright.losses import LOSSES
 
-SCORES = import_module("losses.score_values").VALUES if find_spec("losses.score_values") else []
-VALUES: list[Value] = [*pair_values.VALUES, *SCORES]
+VALUES: list[Value] = [*pair_values.VALUES, *score_values.VALUES]
 
 
 def title(value: Value) -> str:

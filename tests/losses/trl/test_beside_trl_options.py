@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from losses.trl_stand_in import assert_rewards, assert_same, at_reference, dpo_trainer, draw, gradients, record, shifted
+from losses.trl.stand_in import assert_rewards, assert_same, at_reference, dpo_trainer, draw, gradients, record, shifted
 from pairwright.errors import InputError
 from pairwright.losses import LOSSES
 from pairwright.losses.compose import Term, compose

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.trl_stand_in import assert_rewards, assert_same, draw, gradients, kto_trainer, points, record
+from losses.trl.stand_in import assert_rewards, assert_same, draw, gradients, kto_trainer, points, record
 from pairwright.losses import LOSSES
 
 WANTED = {"mixed": (True, False, False, True), "all wanted": (True,) * 4, "none wanted": (False,) * 4}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from losses.trl_stand_in import Batch, assert_rewards, assert_same, at_reference, dpo_trainer, draw, record, shifted
+from losses.trl.stand_in import Batch, assert_rewards, assert_same, at_reference, dpo_trainer, draw, record, shifted
 from pairwright.errors import InputError
 from pairwright.losses import LOSSES
 

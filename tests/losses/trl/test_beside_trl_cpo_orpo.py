@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from losses.trl_stand_in import Batch, assert_rewards, assert_same, cpo_trainer, draw, orpo_trainer, record
+from losses.trl.stand_in import Batch, assert_rewards, assert_same, cpo_trainer, draw, orpo_trainer, record
 from pairwright.errors import InputError
 from pairwright.losses import LOSSES, PairLogps
 

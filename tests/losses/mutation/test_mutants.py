@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from losses.beside_oracle import KINDS, SETTINGS, slopes_of
-from losses.equivalent_mutants import EQUIVALENT
-from losses.killers import KILLERS, PLUG_KILLERS, killer, record_killer, runs
-from losses.mutants import Mutant, mutants, mutants_of
+from losses.mutation.equivalent_mutants import EQUIVALENT
+from losses.mutation.killers import KILLERS, PLUG_KILLERS, killer, record_killer, runs
+from losses.mutation.mutants import Mutant, mutants, mutants_of
 from pairwright.losses import DIVERGENCES, LOSSES, WEIGHTINGS, GroupLogps, PairLogps, Side, takes
 
 # Faults that anyone makes: a sign turned, a sum for a mean, a factor dropped, a mean too early, a term detached.

@@ -19,7 +19,7 @@ from torch import Tensor
 from pairwright.losses import LOSSES
 
 Path = tuple[tuple[str, int | None], ...]
-LIMITS = {"positive", "between", "finite"}
+LIMITS = {"positive", "not_negative", "between", "finite"}
 # What makes a result, and which of its arguments is the loss; implicit rewards come after it.
 RESULTS = {"PairLoss": 0, "GroupLoss": 0, "PointLoss": 0, "_as_given": 1}
 REDUCED, DETACHED = "_planted_mean", "_planted_detach"
@@ -106,6 +106,8 @@ def _walk(node: ast.AST, path: Path = ()) -> Iterator[tuple[Path, ast.AST]]:
 
 
 def _left_alone(node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute) and node.attr == "dtype":  # a value that is only asked for its type
+        return True
     if isinstance(node, ast.If):  # a guard, which ends in an error
         return isinstance(node.body[-1], ast.Raise) and not node.orelse
     if isinstance(node, ast.Expr):

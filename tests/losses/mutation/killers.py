@@ -16,15 +16,14 @@ from torch import Tensor
 from losses import oracle as oracle_of
 from losses import random_cases
 from losses.beside_oracle import KINDS, SETTINGS, assert_slopes, assert_values
-from losses.more_values import VALUES as MORE_VALUES
-from losses.mutants import Mutant
+from losses.mutation.mutants import Mutant
 from losses.pair_values import VALUES as PAIR_VALUES
 from losses.score_values import VALUES as SCORE_VALUES
 from losses.worked_example import Value, rewards_of
 from pairwright.losses import DIVERGENCES, LOSSES, WEIGHTINGS, GroupLogps, PairLogps, Side, check_loss, takes
 
 Loss = Callable[..., Any]
-VALUES: Sequence[Value] = [*PAIR_VALUES, *SCORE_VALUES, *MORE_VALUES]
+VALUES: Sequence[Value] = [*PAIR_VALUES, *SCORE_VALUES]
 
 
 def values(loss: Loss, name: str) -> None:
