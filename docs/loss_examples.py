@@ -42,7 +42,7 @@ def train_lines(name: str) -> Iterator[str]:
 def call_lines(name: str) -> list[str]:
     """A program that calls the loss on each record that it takes, with all that it needs and nothing else."""
     loss = LOSSES[name]
-    made = {PairLogps: _pair_lines, GroupLogps: _group_lines, PointLogps: _point_lines}
+    made: dict[Any, Any] = {PairLogps: _pair_lines, GroupLogps: _group_lines, PointLogps: _point_lines}
     kinds = [kind.__name__ for kind in takes(loss)]
     lines = [
         "from torch import tensor",
