@@ -52,6 +52,8 @@ class GoalFormat(BaseModel):
     asks: Literal["scores", "class", "direction"] = "scores"
     """What the numbers are: scores to attain, the class of an answer, or weights of the scores. Only answers that were
     asked for scores have a gap."""
+    angles: tuple[float, float] | None = None
+    """Of directions between two scores: the least and the largest angle of training, in degrees; None: not known."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "GoalFormat":
@@ -61,6 +63,8 @@ class GoalFormat(BaseModel):
             raise ValueError(f"the goal template must contain {{scores}}, where the number goes{also}")
         if not self.lowest < self.scale:
             raise ValueError(f"the numbers printed must rise from lowest to scale, not {self.lowest} to {self.scale}")
+        if self.angles is not None and (self.asks != "direction" or len(self.attributes) != 2):
+            raise ValueError("angles are of directions between two scores")
         if len(self.ranges) != max(1, len(self.attributes)):
             raise ValueError(f"{len(self.ranges)} score ranges for {max(1, len(self.attributes))} goals")
         for low, high in self.ranges:
@@ -105,17 +109,54 @@ class GoalFormat(BaseModel):
         return pl.when(goal.is_not_null()).then(sentence)
 
     def say(self, goal: Goal) -> str:
-        """The sentence for one goal in score units.
+        """The sentence for one goal in score units, as `canonical` reads it.
 
         Raises:
             InputError: the goal is not finite, or has another number of parts than there are attributes.
+        """
+        return str(_goal_frame(self.canonical(goal)).select(self.text(pl.col("goal"))).item())
+
+    def canonical(self, goal: Goal) -> float | list[float]:
+        """The one form of a goal: a number where no attributes are named, else a list of one number for each.
+
+        A number is also a list of one, and the other way round. A direction is brought to the length 1 that all
+        directions of training have: only the ratio of its weights is asked for.
+
+        Raises:
+            InputError: the goal is not finite, has another number of parts than there are attributes, or is a direction
+                of length 0.
         """
         parts = [float(part) for part in goal] if isinstance(goal, Sequence) else [float(goal)]
         if len(parts) != len(self.ranges) or not all(map(math.isfinite, parts)):
             wanted = f"one number for each of {', '.join(self.attributes)}" if self.attributes else "one number"
             raise InputError(f"the goal {goal!r} does not fit this model: it takes {wanted}")
-        frame = _goal_frame(parts if self.attributes else parts[0])
-        return str(frame.select(self.text(pl.col("goal"))).item())
+        if self.asks == "direction":
+            length = math.hypot(*parts)
+            if not length:
+                raise InputError(f"the goal {goal!r} is no direction: give one of its weights another value than 0")
+            if abs(length - 1.0) > 1e-9:  # one of length 1 stays to the last bit
+                parts = [part / length for part in parts]
+        return parts if self.attributes else parts[0]
+
+    def beyond(self, goal: Goal) -> str | None:
+        """A sentence about a goal that no training row could have; None for a goal as in training.
+
+        Raises:
+            InputError: as `canonical`.
+        """
+        asked = self.canonical(goal)
+        parts = asked if isinstance(asked, list) else [asked]
+        last = self.say(asked).rstrip().rsplit("\n", 1)[-1]
+        if self.angles is not None and not _within(math.degrees(math.atan2(parts[1], parts[0])), *self.angles):
+            least, largest = self.angles
+            return (
+                f"The goal {_shown(goal)} lies outside the directions of training ({least:g} to {largest:g} degrees); the "
+                f"model reads {last!r}."
+            )
+        if all(low <= part <= high for part, (low, high) in zip(parts, self.ranges, strict=True)):
+            return None
+        ranges = ", ".join(f"{low:g} to {high:g}" for low, high in self.ranges)
+        return f"The goal {_shown(goal)} lies outside the scores of training ({ranges}); the model reads {last!r}."
 
     def _number(self, goal: pl.Expr, which: int) -> pl.Expr:
         low, high = self.ranges[which]
@@ -166,6 +207,16 @@ def with_goal(
     row = pl.DataFrame({"prompt": [list(conversation)], "text": [form.say(goal)]}, schema_overrides={"prompt": kind})
     placed: list[Message] = row.select(place(pl.col("prompt"), pl.col("text"), placement)).item().to_list()
     return placed
+
+
+def _shown(goal: Goal) -> str:
+    """A goal as a person writes it: `8`, `[0.8, 0.6]`."""
+    return f"[{', '.join(f'{part:g}' for part in goal)}]" if isinstance(goal, Sequence) else f"{goal:g}"
+
+
+def _within(angle: float, least: float, largest: float) -> bool:
+    """Whether an angle lies between two others, in degrees, whichever turn it is counted in; rounding is forgiven."""
+    return least - 1e-6 + (angle - least + 1e-6) % 360.0 <= largest + 1e-6
 
 
 def _goal_frame(goal: float | list[float]) -> pl.DataFrame:

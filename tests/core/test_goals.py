@@ -150,3 +150,62 @@ def test_the_printed_number_rises_with_the_goal(one: float, other: float) -> Non
     low, high = sorted((one, other))
     assert float(printed(form, low)) <= float(printed(form, high))
     assert abs(float(printed(form, one)) - one) <= 0.05 + 1e-9
+
+
+ONE = GoalFormat(attributes=("helpfulness",), ranges=((0, 4),))
+TWO = GoalFormat(attributes=("a", "b"), ranges=((0, 4), (0, 4)))
+DIRECTION = GoalFormat(
+    attributes=("a", "b"), ranges=((-1, 1), (-1, 1)), lowest=-100, scale=100, decimals=0, asks="direction",
+    angles=(-45, 45),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("form", "goal", "wanted"),
+    [
+        (GoalFormat(), 8, 8.0),
+        (GoalFormat(), [8], 8.0),
+        (GoalFormat(), (8.5,), 8.5),
+        (ONE, 4, [4.0]),
+        (ONE, [4], [4.0]),
+        (TWO, (4, 1), [4.0, 1.0]),
+        (DIRECTION, [1, 0], [1.0, 0.0]),
+        (DIRECTION, [0.8, 0.6], [0.8, 0.6]),
+    ],
+)
+def test_a_goal_has_one_form(form, goal, wanted):
+    found = form.canonical(goal)
+    assert (found, type(found)) == (wanted, type(wanted))
+    assert form.say(goal) == form.say(wanted)
+
+
+def test_a_direction_is_asked_for_with_length_1():
+    # 4 4 is 45 degrees: cos 45 = sin 45 = sqrt(1/2) = 0.7071, in whole hundredths 71.
+    assert DIRECTION.canonical([4, 4]) == pytest.approx([math.sqrt(0.5)] * 2)
+    assert DIRECTION.say([4, 4]).endswith("A score: 71.\nB score: 71.")
+    assert DIRECTION.say([30, 40]) == DIRECTION.say([0.6, 0.8])
+    with pytest.raises(InputError, match="is no direction: give one of its weights another value than 0"):
+        DIRECTION.canonical([0, 0])
+
+
+@pytest.mark.parametrize("goal", [4, [4], [4, 4, 4], [4, math.nan]])
+def test_a_goal_of_other_parts_has_no_form(goal):
+    with pytest.raises(InputError, match="it takes one number for each of a, b"):
+        TWO.canonical(goal)
+
+
+def test_a_goal_that_no_row_of_training_had_is_said():
+    assert [GoalFormat().beyond(goal) for goal in (1, 10, [5])] == [None] * 3
+    says = "The goal 99 lies outside the scores of training (1 to 10); the model reads 'Overall score: 10.'."
+    assert GoalFormat().beyond(99) == says
+    assert TWO.beyond([4, 5]).startswith("The goal [4, 5] lies outside the scores of training (0 to 4, 0 to 4)")
+    assert [DIRECTION.beyond(goal) for goal in ([1, 0], [4, 4], [1, -1])] == [None] * 3
+    says = (
+        "The goal [0, 1] lies outside the directions of training (-45 to 45 degrees); the model reads 'B score: 100.'."
+    )
+    assert DIRECTION.beyond([0, 1]) == says
+    assert DIRECTION.beyond([-1, 0]) is not None
+    turned = DIRECTION.model_copy(update={"angles": (170.0, 190.0)})  # across the turn
+    assert [turned.beyond(goal) is None for goal in ([-1, 0], [-10, 1], [-10, -1], [1, 0])] == [True, True, True, False]
+    with pytest.raises(ValueError, match="angles are of directions between two scores"):
+        GoalFormat(angles=(0, 1))

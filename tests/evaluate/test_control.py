@@ -9,7 +9,7 @@ import scipy.stats
 
 from pairwright.errors import InputError
 from pairwright.evaluate import control
-from pairwright.preferences import Preferences
+from pairwright.preferences import Preferences, Step
 
 GOALS = [2.0, 4.0, 6.0, 8.0, 10.0]
 
@@ -145,3 +145,19 @@ def test_a_goal_that_is_no_number_is_not_taken_for_none(odd):
     prefs = answers(lambda goal, noise, ease: 5.0, goals=[2.0, odd], prompts=3)
     with pytest.raises(InputError, match="evaluate control: 3 goals are not finite"):
         control(prefs)
+
+
+def test_goals_in_lists_of_one_are_numbers():
+    plain = answers(lambda goal, noise, ease: goal + noise)
+    frame = plain.responses.with_columns(pl.concat_list("goal").alias("goal"))
+    listed = Preferences.of(plain.prompts, frame)
+    assert control(listed) == control(plain)
+    form = {"goal_format": {"asks": "class"}}
+    classes = Preferences.of(plain.prompts, frame, lineage=[Step(name="generate", settings=form)])
+    assert control(classes).notes == (
+        *control(plain).notes,
+        "The goals are classes and no scores, so calibration says nothing.",
+    )
+    two = Preferences.of(plain.prompts, plain.responses.with_columns(pl.concat_list("goal", "goal").alias("goal")))
+    with pytest.raises(InputError, match="the goals are vectors"):
+        control(two)

@@ -332,3 +332,37 @@ def test_nothing_of_the_callers_changes(asked_model):
     assert prefs.lineage == lineage
     assert made.lineage[-1].inputs == {"prompts": before}
     json.dumps(made.lineage[-1].model_dump(mode="json"))
+
+
+CLASSES = GoalFormat(
+    placement="user",
+    attributes=("class",),
+    ranges=((1, 3),),
+    scale=3,
+    decimals=0,
+    asks="class",
+    template="Class {class}",
+)
+
+
+@pytest.mark.parametrize("goal", [2, [2], [[2]]])
+def test_of_one_attribute_a_number_is_a_goal(goal, model, spy):
+    made = generate(model, world(QUESTIONS[:1]), goal=goal, goal_format=CLASSES, engine="spy")
+    assert made.responses.collect()["goal"].to_list() == [[2.0]]
+    assert spy[0][0].prompt[0]["content"].startswith("Class 2\n\n")
+
+
+def test_of_one_attribute_several_numbers_are_several_goals(model, spy):
+    made = generate(model, world(QUESTIONS[:1]), goal=[3, None, 1], goal_format=CLASSES, engine="spy")
+    assert made.responses.collect()["goal"].to_list() == [[3.0], None, [1.0]]
+    scalar = generate(model, world(QUESTIONS[:1]), goal=[[8], [3]], goal_format=FORM, engine="spy")
+    assert scalar.responses.collect()["goal"].to_list() == [8.0, 3.0]
+
+
+def test_a_direction_outside_those_of_training_is_noted(model, spy):
+    wide = ((-1, 1), (-1, 1))
+    settings = {"scale": 100, "lowest": -100, "decimals": 0, "asks": "direction", "angles": (-45, 45)}
+    form = GoalFormat(placement="user", attributes=("a", "b"), ranges=wide, **settings)
+    made = generate(model, world(QUESTIONS[:1]), goal=[[4, 4], [0, 2]], goal_format=form, engine="spy")
+    assert made.responses.collect()["goal"].to_list() == [[pytest.approx(0.5**0.5)] * 2, [0.0, 1.0]]
+    assert notes_of(made).count("lies outside the directions of training (-45 to 45 degrees)") == 1

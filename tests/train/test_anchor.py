@@ -104,6 +104,29 @@ def test_of_several_goals_the_mean_of_the_attributes_decides(reader: Any) -> Non
         anchors(data, reader, 10.0)
 
 
+def test_of_one_attribute_a_number_is_a_goal(model: Path, reader: Any) -> None:
+    prefs = tiny.preferences(3)
+    answers = prefs.responses.with_columns(score_help=pl.col("score"))
+    form = FORM.model_copy(update={"attributes": ("help",)})
+    data = relabelled(Preferences.of(prefs.prompts, answers, prefs.pairs), form, ([8.0], [3.0]))
+    for goal in (9, [9]):
+        assert all("Help score: 9." in prompt for prompt, _ in anchors(data, reader, goal))
+        found = prepare(data, resolve(model=model, loss="goal_sft", anchor_goal=goal, **FAST)).examples
+        assert all(row.anchor is not None and "Help score: 9." in reader.decode(row.anchor[0]) for row in found.rows)
+    overall = relabelled(prefs)
+    assert anchors(overall, reader, [9]) == anchors(overall, reader, 9.0)
+
+
+def test_an_anchor_goal_that_no_pair_could_have_is_noted(model: Path, reader: Any) -> None:
+    data = relabelled(tiny.preferences(3))
+    says = (
+        "The goal 99 lies outside the scores of training (1 to 10); the model reads 'Score of 10: Overall score: 10.'."
+    )
+    assert says in prepare(data, resolve(model=model, loss="goal_sft", anchor_goal=99, **FAST)).examples.notes
+    within = pair_examples(data, reader, split="train", limits=WIDE, anchor=10.0)
+    assert not any("outside" in note for note in within.notes)
+
+
 def test_pairs_that_can_have_no_anchor_are_counted(reader: Any) -> None:
     data = relabelled(tiny.preferences(3))
     pairs = data.pairs.with_columns(goal=pl.when(pl.int_range(pl.len()) != 1).then("goal"))

@@ -11,7 +11,7 @@ from pydantic import Field
 from pairwright.errors import InputError
 from pairwright.evaluate.answers import scored_answers
 from pairwright.evaluate.result import Metric, Result, as_json
-from pairwright.preferences import Preferences
+from pairwright.preferences import Preferences, Step
 from pairwright.stats import grouped_bootstrap, spearman
 
 Floats = NDArray[np.float64]
@@ -43,8 +43,12 @@ def control(
     frame, notes = scored_answers(answers, score, what="evaluate control")
     if "goal" not in frame.columns or frame["goal"].null_count() == len(frame):
         raise InputError("evaluate control: no answer was asked for a score; generate with goal first")
+    if isinstance(frame["goal"].dtype, pl.List) and frame["goal"].list.len().max() == 1:
+        frame = frame.with_columns(pl.col("goal").list.first())  # of one attribute, or of a class
     if frame["goal"].dtype != pl.Float64:
         raise InputError("evaluate control: the goals are vectors; measure one score against one goal at a time")
+    if any(_asks(step) == "class" for step in answers.lineage):
+        notes.append("The goals are classes and no scores, so calibration says nothing.")
     given = frame["score"].to_numpy()
     asked = frame["goal"].fill_null(float("nan")).to_numpy()
     goals = [float(goal) for goal in frame["goal"].drop_nulls().unique().sort()]
@@ -89,6 +93,12 @@ def _numbers(asked: Floats, given: Floats, goals: Sequence[float], plain: bool) 
         without = _mean(given[~with_goal])
         numbers += [without, means[-1] - without]
     return numbers
+
+
+def _asks(step: Step) -> str | None:
+    """What the goals of answers are: `scores`, `class` or `direction`; None where a step asked for none."""
+    form = step.settings.get("goal_format") if step.name == "generate" else None
+    return None if form is None else str(form.get("asks"))
 
 
 def _mean(values: Floats) -> float:

@@ -58,7 +58,8 @@ def generate(
         prompts: whose prompts are answered; its answers and pairs play no part.
         n: answers for each prompt and goal.
         goal: the score asked for, in the units of the scores; several are asked one after the other, and null in a
-            list is a prompt without a goal. For a model of several attributes a list of numbers is one goal.
+            list is a prompt without a goal. For a model of several attributes a list of numbers is one goal. A direction
+            is asked for with length 1: `4 4` is `0.71 0.71`.
         goal_format: how goals are said, for a model without `generation_goal.json`: a `GoalFormat` or such a file.
         split: only prompts of this side, `train` or `test`.
         limit: only the first so many prompts.
@@ -232,21 +233,18 @@ def _file_of(model: str | Path, *, served: bool) -> Path | None:
 
 
 def _goals(goal: Any, form: GoalFormat | None) -> list[Goal | None]:
-    """The goals to ask for, one after the other; a vector is one goal."""
+    """The goals to ask for, one after the other, each in its one form; a vector of several numbers is one goal."""
     if form is None or goal is None:
         return [None]
     if not isinstance(goal, Sequence):
         goals = [goal]
-    elif form.attributes and not any(isinstance(part, Sequence) or part is None for part in goal):
+    elif len(form.attributes) > 1 and not any(isinstance(part, Sequence) or part is None for part in goal):
         goals = [list(goal)]
     else:
         goals = list(goal)
     if not goals:
         raise InputError("generate: the list of goals is empty; give at least one, or leave goal out")
-    for each in goals:
-        if each is not None:
-            form.say(each)  # refuses what does not fit, before a model is loaded
-    return goals
+    return [None if each is None else form.canonical(each) for each in goals]  # refused before a model is loaded
 
 
 def _requests(
@@ -313,16 +311,9 @@ def _answers(rows: list[dict[str, Any]], drawn: Sequence[Drawn], label: str, *, 
 
 def _outside(goals: Sequence[Goal | None], form: GoalFormat | None) -> list[str]:
     """A note for each goal beyond what the format can say."""
-    notes = []
-    for goal in goals:
-        if form is None or goal is None:
-            continue
-        parts = list(goal) if isinstance(goal, Sequence) else [goal]
-        if any(not low <= part <= high for part, (low, high) in zip(parts, form.ranges, strict=True)):
-            ranges = ", ".join(f"{low:g} to {high:g}" for low, high in form.ranges)
-            last = form.say(goal).rstrip().rsplit("\n", 1)[-1]
-            notes.append(f"The goal {goal} lies outside the scores of training ({ranges}); the model reads {last!r}.")
-    return notes
+    if form is None:
+        return []
+    return [note for goal in goals if goal is not None and (note := form.beyond(goal)) is not None]
 
 
 def _observations(answers: pl.DataFrame) -> tuple[dict[str, int], list[str]]:

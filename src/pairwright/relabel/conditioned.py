@@ -134,7 +134,8 @@ def dpa(answers: Answers, *, angles: tuple[float, float] = (-45.0, 45.0), seed: 
     first, other = form.attributes
     template = f"Your response should maximize weighted rating = {first}*{{{first}}} + {other}*{{{other}}}"
     wide = ((-1.0, 1.0), (-1.0, 1.0))
-    return Answers(rows, _form(form, template, scale=100, lowest=-100, ranges=wide, asks="direction"))
+    said = {"scale": 100, "lowest": -100, "ranges": wide, "asks": "direction", "angles": angles}
+    return Answers(rows, _form(form, template, **said))
 
 
 def _form(form: GoalFormat, template: str, **parts: object) -> GoalFormat:

@@ -46,7 +46,7 @@ def anchor_texts(
     """
     form = prefs.goal_format
     if form is not None:
-        form.say(goal)  # refuses a goal of another number of parts
+        goal = form.canonical(goal)
     chosen, rejected = (pl.mean_horizontal(f"{name}_{side}" for name in columns) for side in ("chosen", "rejected"))
     ids = pl.col("chosen_id"), pl.col("rejected_id")
     first = ((chosen > rejected) | ((chosen == rejected) & (ids[0] < ids[1]))).fill_null(True)

@@ -122,6 +122,8 @@ def pair_examples(
         prompts.append(row["prompt_id"])
     dropped.check(rows, f"pairs of split {split!r}")
     notes = seen.notes()
+    if anchor is not None and form is not None and (beyond := form.beyond(anchor)) is not None:
+        notes += (beyond,)
     if strangers:
         rows, cut = with_strangers(rows, prompts, max_length=limits.max_length, seed=seed)
         notes += cut
