@@ -109,8 +109,27 @@ def test_only_prompts_of_the_split(reader: Any) -> None:
         Step(name="split"), prompts=prefs.prompts.with_columns(split=pl.Series(["test", "train", "test"]))
     )
     assert len(group_examples(data, reader, split="train", limits=WIDE).rows) == 1
-    with pytest.raises(InputError, match="nothing is left to train on of the groups of split 'dev'"):
+    with pytest.raises(InputError, match="no prompts of split 'dev': its prompts are of 'test', 'train'"):
         group_examples(data, reader, split="dev", limits=WIDE)
+
+
+def test_of_equal_answers_one_is_taken_and_of_contradicted_ones_none(reader: Any) -> None:
+    rows = [
+        ("ask one", [("yes", 9.0), ("no", 2.0), ("yes", 9.0), ("no", 2.0)]),
+        ("ask two", [("yes", 9.0), ("no", 2.0), ("yes", 1.0), ("so", 4.0)]),
+        ("ask three", [("yes", 9.0), ("yes", 9.0)]),
+    ]
+    found = group_examples(grouped(rows), reader, split="train", limits=WIDE, score="score")
+    texts = [[reader.decode(ids) for ids in row.answers] for row in found.rows]
+    assert texts == [["yes<|end|>", "no<|end|>"], ["no<|end|>", "so<|end|>"]]
+    assert [row.scores for row in found.rows] == [(9.0, 2.0), (2.0, 4.0)]
+    assert found.dropped == {"equal_text": 5, "lone_answer": 1}
+    # Without a score that is looked at, nothing contradicts.
+    without = group_examples(grouped(rows[1:2]), reader, split="train", limits=WIDE)
+    assert (len(without.rows[0].answers), without.dropped) == (3, {"equal_text": 1})
+    long = grouped([("ask", [("x" * 250 + "a", 1.0), ("x" * 250 + "b", 2.0), ("c", 3.0), ("d", 3.0)])])
+    cut = group_examples(long, reader, split="train", limits=WIDE, truncate="completion_end", score="score")
+    assert (len(cut.rows[0].answers), cut.dropped) == (2, {"equal_after_truncation": 2})
 
 
 def softmaxed(group: GroupLogps) -> GroupLoss:

@@ -63,6 +63,109 @@ def test_more_answers_than_a_tokenizer_reads_at_once_keep_their_own_rows(reader:
     assert [row.scores for row in found.rows] == [(float(number),) for number in range(300)]
 
 
+def sided(sides: list[str], *, prompts: list[str | None] | None = None) -> Preferences:
+    """Pairs, one to each prompt, on these sides of a split; prompts say none, or the ones given."""
+    prefs = tiny.preferences(len(sides))
+    asked = prefs.prompts if prompts is None else prefs.prompts.with_columns(split=pl.Series(prompts, dtype=pl.String))
+    return Preferences.of(asked, prefs.responses, prefs.pairs.with_columns(split=pl.Series(sides)))
+
+
+def places(data: Preferences, reader: Any, split: str, **settings: Any) -> list[int]:
+    """The numbers of the prompts (their last word) whose answers are trained on; answers and groups agree."""
+    alone = point_examples(data, reader, split=split, limits=WIDE, **settings)
+    together = group_examples(data, reader, split=split, limits=WIDE)
+    found = [
+        [int(reader.decode(row.prompt).split("<|end|>")[0].split()[-1]) for row in examples.rows]
+        for examples in (alone, together)
+    ]
+    assert found[0] == [number for number in found[1] for _ in (0, 1)]
+    assert alone.dropped == together.dropped
+    return found[1]
+
+
+def test_where_prompts_say_no_split_their_pairs_do(reader: Any) -> None:
+    data = sided(["train", "test", "train", "test"])
+    assert places(data, reader, "train") == [0, 2]
+    assert places(data, reader, "test") == [1, 3]
+    with pytest.raises(InputError, match="no prompts of split 'dev': its prompts are of 'test', 'train'"):
+        places(data, reader, "dev")
+    none = Preferences.of(data.prompts, data.responses)
+    assert places(none, reader, "train") == [0, 1, 2, 3]
+    with pytest.raises(InputError, match="no prompts of split 'test': its prompts are of 'train'"):
+        places(none, reader, "test")
+    half_said = sided(["train", "test", "train", "train"], prompts=["train", "test", None, "train"])
+    assert places(half_said, reader, "train") == [0, 2, 3]
+
+
+def test_a_prompt_of_two_splits_is_in_neither(reader: Any) -> None:
+    prefs = sided(["train", "test", "train"])
+    twice = pl.concat([prefs.pairs, prefs.pairs.head(1).with_columns(split=pl.lit("test"))])
+    data = Preferences.of(prefs.prompts, prefs.responses, twice)
+    for split, left in (("train", [2]), ("test", [1])):
+        assert places(data, reader, split) == left
+        found = point_examples(data, reader, split=split, limits=WIDE)
+        assert found.dropped == {"several_splits": 2}
+        assert f"2 answers are to prompts of {split!r} and of another split too; they are in neither" in found.notes
+    against = sided(["test", "train"], prompts=["train", "train"])
+    assert places(against, reader, "train") == [1]
+
+
+def test_what_selection_dropped_stays_dropped(reader: Any) -> None:
+    prefs = sided(["train"] * 4, prompts=["train"] * 4)
+    data = prefs.then(Step(name="select"), pairs=prefs.pairs.filter(pl.col("chosen_id").is_in([2, 6])))
+    assert places(data, reader, "train") == [1, 3]
+    found = point_examples(data, reader, split="train", limits=WIDE)
+    assert found.dropped == {"not_in_a_pair": 4}
+    assert any(note.startswith("4 answers are to prompts without a pair") for note in found.notes)
+
+
+def test_goals_and_weights_are_no_matter_of_answers_without_pairs(reader: Any) -> None:
+    prefs = sided(["train", "train", "test"])
+    asked = prefs.then(Step(name="relabel"), pairs=prefs.pairs.with_columns(goal=pl.lit(5.0)))
+    weighed = prefs.then(Step(name="x"), pairs=prefs.pairs.with_columns(weight=pl.Series([1.0, 0.1, 1.0])))
+    for read in (point_examples, group_examples):
+        with pytest.raises(
+            InputError, match=r"these pairs ask for goals.*relabel with the mode plain, or set examples"
+        ):
+            read(asked, reader, split="train", limits=WIDE)
+        with pytest.raises(InputError, match="1 pairs of split 'train' have a weight other than 1"):
+            read(weighed, reader, split="train", limits=WIDE)
+    assert places(weighed, reader, "test") == [2]
+    unsaid = prefs.then(Step(name="x"), pairs=prefs.pairs.with_columns(weight=pl.lit(None, dtype=pl.Float64)))
+    assert places(unsaid, reader, "train") == [0, 1]
+
+
+def test_answers_that_are_wanted_and_unwanted_are_not_taken(reader: Any) -> None:
+    rows = [("ask", "yes", "yes"), ("ask b", "yes", "no"), ("ask c", "so", "so")]
+    data = scored(tiny.preferences(rows), [8.0, 3.0, 8.0, 3.0, 8.0, 7.0])
+    found = point_examples(data, reader, split="train", limits=WIDE, threshold=5.0)
+    # The same text to another prompt is another answer; a text that is wanted twice stays twice.
+    assert [reader.decode(row.answers[0]) for row in found.rows] == [
+        "yes<|end|>",
+        "no<|end|>",
+        "so<|end|>",
+        "so<|end|>",
+    ]
+    assert found.dropped == {"equal_text": 2}
+    assert len(point_examples(data, reader, split="train", limits=WIDE).rows) == 6
+
+
+def test_it_is_said_how_many_answers_are_wanted(reader: Any) -> None:
+    data = scored(tiny.preferences(3), [5.0, 4.9, 9.0, None, 1.0, 5.1])
+
+    def notes(**settings: Any) -> tuple[str, ...]:
+        return point_examples(data, reader, split="train", limits=WIDE, **settings).notes
+
+    assert "3 answers are wanted (score of 5 or more) and 2 are not" in notes(threshold=5.0)
+    assert notes(threshold=0.0)[-1] == (
+        "5 answers are wanted (score of 0 or more) and 0 are not, so nothing is set against them; see the threshold"
+    )
+    assert (
+        "0 answers are wanted (score_help of 99 or more) and 5 are not" in notes(threshold=99.0, score="score_help")[-1]
+    )
+    assert not any("wanted" in note for note in notes())
+
+
 def test_columns_of_answers_are_their_reference(model: Path, reader: Any) -> None:
     data = logprobs(tiny.preferences(3), model=model, name="ref")
     found = point_examples(data, reader, split="train", limits=WIDE, reference="ref")

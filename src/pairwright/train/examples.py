@@ -13,6 +13,8 @@ from pairwright.logprobs.tokenise import PromptTokens, Tokens
 from pairwright.reader import notes_on
 
 REASONS = (
+    "several_splits",
+    "not_in_a_pair",
     "missing_answer",
     "missing_prompt",
     "no_goal",
@@ -151,10 +153,14 @@ class Seen:
 
 
 class Dropped:
-    """Rows that gave no example, by reason."""
+    """Rows that gave no example, by reason.
 
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+    Args:
+        known: those that are counted already.
+    """
+
+    def __init__(self, known: Mapping[str, int] | None = None) -> None:
+        self._counts: dict[str, int] = dict(known or {})
 
     def add(self, reason: str) -> None:
         """One more."""
