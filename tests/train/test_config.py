@@ -1,10 +1,15 @@
+import json
+import math
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from pairwright.errors import InputError
-from pairwright.losses import PairLogps, PairLoss
+from pairwright.losses import LOSSES, PairLogps, PairLoss
 from pairwright.train import LoraSettings, TrainConfig, resolve
+from pairwright.train.losses import find_loss, kinds_of
 
 
 def test_flat_settings_are_sorted_to_run_loss_and_trainer() -> None:
@@ -91,13 +96,36 @@ def test_grouped_settings_say_the_same() -> None:
         ({"loss": [{"weight": 1.0}]}, "a term of the loss has no name"),
         ({"loss": ["dpoo"]}, "did you mean 'dpo'"),
         ({"loss": [{"name": "dpo", "betta": 1.0}]}, "loss 'dpo' has no setting 'betta'; did you mean 'beta'"),
-        ({"loss": [{"name": "dpo", "weight": "much"}]}, "loss 'dpo': weight: .*valid number"),
-        ({"loss": [{"name": "dpo", "weight": "inf"}]}, "loss 'dpo': weight: .*finite number"),
+        ({"loss": [{"name": "dpo", "weight": "much"}]}, "weight of the term 'dpo' must be a finite number"),
+        ({"loss": [{"name": "dpo", "weight": "inf"}]}, "weight of the term 'dpo' must be a finite number"),
         ({"loss": ["dpo", "sft"], "beta": 0.1}, "'beta' stands beside a list.*{name: dpo, beta: ...}"),
         ({"loss": ["sft", "dpo"], "loss_settings": {"beta": 1}}, "'beta' stands beside a list.*{name: dpo, beta: ...}"),
         ({"loss": ["dpo", "sft"], "divergence": "js_divergence"}, "'divergence' stands beside a list"),
         ({"loss": ["dpo", "sft"], "gamma": 0.1}, "loss 'dpo . sft' has no setting 'gamma', which .*simpo"),
         ({"loss": ["dpo", "sft"], "examples": "responses"}, "'dpo . sft' takes no responses"),
+        ({"loss": [{"name": "dpo", "weight": True}]}, "weight of the term 'dpo' must be a finite number"),
+        ({"loss": [{"name": "dpo", "weight": 0}]}, "no term of a weight other than 0"),
+        ({"loss": [{"name": "dpo", "weight": 0}, {"name": "sft", "weight": 0.0}]}, "no term of a weight other than 0"),
+        ({"divergence": 5}, "divergence of the term 'dpo' must be a name or a mapping"),
+        ({"divergence": [1]}, "divergence of the term 'dpo' must be a name or a mapping"),
+        ({"weighting": 5}, "weighting of the term 'dpo' must be a name or a mapping"),
+        ({"loss_settings": [1]}, "loss_settings is .1.; give settings by name, such as {beta: 0.1}"),
+        ({"loss_settings": {5: 1}}, "give settings by name"),
+        ({"trainer": 5}, "trainer is 5; give settings by name, such as {learning_rate: 1e-6}"),
+        ({"loss": [{"name": "dpo", "divergence": 5}]}, "divergence of the term 'dpo' must be a name or a mapping"),
+        ({"loss": [{"name": "dpo", "settings": [1]}]}, "settings of the term 'dpo' must be a mapping"),
+        ({"loss": [{"name": "dpo", 5: 1}]}, "has the setting 5; a setting is named by text"),
+        ({"beta": -1}, "loss 'dpo': beta must be above 0 .got -1."),
+        ({"loss": ["sft", {"name": "dpo", "beta": -1}]}, "loss 'dpo': beta must be above 0"),
+        ({"divergence": {"name": "alpha_divergence", "alpha": -1}}, "loss 'dpo': alpha must be above 0"),
+        ({"weighting": {"name": "wpo", "max_weight": -1}}, "loss 'dpo': max_weight must be above 0"),
+        ({"loss": "modpo", "weight": 0.01}, "loss 'modpo': weight must be between 0.05 and 1"),
+        ({"loss": "kto", "examples": "responses", "threshold": 5, "beta": 0}, "loss 'kto': beta must be above 0"),
+        ({"loss": "infonca", "examples": "groups", "alpha": -1}, "loss 'infonca': alpha must be"),
+        ({"loss": [{"name": "bco", "beta": 0.1}, {"name": "bco", "beta": 0.2}]}, "each ask for their running mean"),
+        ({"loss": ["bco", {"name": "bco", "divergence": "js_divergence"}]}, "each ask for their running mean"),
+        ({"loss": "aot", "per_device_train_batch_size": 1}, "per_device_train_batch_size is 1; set it to 2 or more"),
+        ({"loss": ["sft", "aot_unpaired"], "per_device_train_batch_size": 1}, "set it to 2 or more"),
         ({"lora": {"rank": 3}}, "rank"),
         ({"max_length": 0}, "max_length"),
     ],
@@ -139,8 +167,6 @@ def test_a_loss_with_a_weight_of_its_own_says_it_under_settings() -> None:
 
 def test_the_sum_is_the_sum() -> None:
     """0.8 ln 2 + 0.2 * 12 / 8 at policy = reference."""
-    import math
-
     import torch
 
     from pairwright.losses import Side
@@ -171,9 +197,6 @@ def clashing(pair: PairLogps, *, max_length: int = 3, weight_decay: float = 0.5)
 
 
 def test_a_name_that_belongs_to_two_must_be_said_where_it_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    import types
-
     module = types.ModuleType("own_losses")
     module.clashing = clashing  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "own_losses", module)
@@ -196,3 +219,45 @@ def test_lora_may_be_said_in_three_ways() -> None:
 def test_a_resolved_config_goes_through_json_unchanged() -> None:
     config = resolve(model="m", lora={"r": 4, "target_modules": ["q_proj"]}, beta=0.2)
     assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_every_loss_is_tried_with_its_own_settings_and_takes_them(name: str) -> None:
+    for kind in kinds_of(find_loss(name)):
+        threshold = 5 if kind == "responses" and name not in ("sft", "sft_sum") else None
+        resolve(model="m", loss=name, examples=kind, threshold=threshold)
+
+
+def test_a_loss_of_ones_own_is_not_tried_on_made_up_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    def graded(pair: PairLogps) -> PairLoss:
+        raise InputError("these scores are no grades from 1 to 10")
+
+    module = types.ModuleType("own_grades")
+    module.graded = graded  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own_grades", module)
+    assert resolve(model="m", loss=["own_grades:graded", "sft"]).terms[0].name == "own_grades:graded"
+
+
+def test_two_terms_with_one_mean_may_differ_in_what_the_mean_does_not_see() -> None:
+    terms = resolve(model="m", loss=[{"name": "bco", "weighting": "wpo_plain"}, {"name": "bco", "weight": 0.5}]).terms
+    assert [term.name for term in terms] == ["bco", "bco"]
+
+
+def test_a_number_that_is_not_finite_is_written_as_text_and_read_again() -> None:
+    """JSON has no infinity; null would be the same for infinity and for no number, and so would their digests."""
+    config = resolve(model="m", weighting={"name": "wpo", "max_weight": math.inf}, max_grad_norm=math.inf)
+    written = json.loads(json.dumps(config.model_dump(mode="json"), allow_nan=False))
+    assert (written["weighting"], written["trainer"]["max_grad_norm"]) == ({"name": "wpo", "max_weight": "inf"}, "inf")
+    assert json.loads(config.model_dump_json()) == written
+    again = TrainConfig.model_validate(written)
+    assert resolve(model="m", weighting=again.weighting).weighting == {"name": "wpo", "max_weight": math.inf}
+    (term,) = resolve(model="m", loss=[{"name": "dpo", "weighting": {"name": "wpo", "max_weight": "inf"}}]).terms
+    assert term.model_dump(mode="json")["weighting"] == {"name": "wpo", "max_weight": "inf"}
+    assert term.model_dump()["weighting"] == {"name": "wpo", "max_weight": math.inf}
+
+
+def test_no_that_yaml_reads_as_a_switch_is_text_where_text_is_wanted() -> None:
+    trainer = resolve(
+        model="m", save_strategy=False, logging_first_step=False, trainer={"logging_strategy": False}
+    ).trainer
+    assert (trainer["save_strategy"], trainer["logging_strategy"], trainer["logging_first_step"]) == ("no", "no", False)

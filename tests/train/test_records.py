@@ -1,6 +1,8 @@
 """Collated examples, what becomes of them, and what is measured of them."""
 
 import math
+import sys
+import types
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +24,10 @@ from pairwright.losses import (
     Term,
     compose,
     dpo,
-    sft,
 )
+from pairwright.losses.compose import Sum
 from pairwright.train.examples import Example, Examples
-from pairwright.train.measures import Meter, broken, measures, window
+from pairwright.train.measures import Measure, Meter, broken, measures, window
 from pairwright.train.records import (
     RECORDS,
     answers_of,
@@ -176,7 +178,8 @@ def side(*logp: float, ref: float = -1.0, score: tuple[float, ...] | None = None
 
 def measures_of(pair: PairLogps, *, weight: float = 1.0, loss: Any = dpo) -> dict[str, Any]:
     weights = torch.full_like(pair.chosen.logp, weight)
-    return dict(measures(pair, loss(pair), weights, loss=loss, baseline=""))
+    out, terms = loss.told(pair) if isinstance(loss, Sum) else (loss(pair), {})
+    return dict(measures(pair, out, weights, terms=terms, baseline=""))
 
 
 def seen(found: Any, kind: str) -> dict[str, float]:
@@ -201,7 +204,7 @@ def test_pairs_have_trls_measures() -> None:
 def test_wanted_and_unwanted_answers_have_counts_of_their_own() -> None:
     points = PointLogps(side(-1.0, -2.0, -6.0), tensor([True, True, False]))
     out = PointLoss(tensor([1.0, 2.0, 6.0]), tensor([0.1, 0.3, -0.5]))
-    found = seen(measures(points, out, torch.ones(3), loss=sft, baseline=""), "responses")
+    found = seen(measures(points, out, torch.ones(3), terms={}, baseline=""), "responses")
     assert found["rewards/chosen"] == pytest.approx(0.2)
     assert found["rewards/rejected"] == pytest.approx(-0.5)
     assert found["rewards/margins"] == pytest.approx(0.7)
@@ -213,7 +216,7 @@ def test_wanted_and_unwanted_answers_have_counts_of_their_own() -> None:
     wanted = points._replace(wanted=tensor([True, True, True]))
     assert (
         not {"rewards/rejected", "rewards/margins", "logps/rejected"}
-        & seen(measures(wanted, out, torch.ones(3), loss=sft, baseline=""), "responses").keys()
+        & seen(measures(wanted, out, torch.ones(3), terms={}, baseline=""), "responses").keys()
     )
 
 
@@ -224,7 +227,7 @@ def test_of_a_group_the_best_and_the_worst_answer_are_told() -> None:
     rewards = tensor([[0.5, 0.4, 0.1], [0.3, 0.1, 0.0], [9.0, 9.0, 9.0]])
     group = GroupLogps(Side(logp, torch.ones_like(logp), score=score), there)
     out = GroupLoss(tensor([1.0, 2.0, 3.0]), rewards)
-    found = seen(measures(group, out, torch.ones(3), loss=dpo, baseline=""), "groups")
+    found = seen(measures(group, out, torch.ones(3), terms={}, baseline=""), "groups")
     # best: the second of each; worst: the third, the first; the last group has neither
     assert found["logps/chosen"] == pytest.approx(-3.5)
     assert found["logps/rejected"] == pytest.approx(-3.5)
@@ -236,10 +239,10 @@ def test_of_a_group_the_best_and_the_worst_answer_are_told() -> None:
     assert found["pairwright/groups"] == 3.0
     # asked for a score of 5, the first answer of the first group is the best, and the absent one is no candidate
     asked = group._replace(goal=tensor([5.0, 2.0, math.nan]))
-    found = seen(measures(asked, out, torch.ones(3), loss=dpo, baseline=""), "groups")
+    found = seen(measures(asked, out, torch.ones(3), terms={}, baseline=""), "groups")
     assert found["logps/chosen"] == pytest.approx((-1.0 - 4.0) / 2)
     unscored = GroupLogps(Side(logp, torch.ones_like(logp)), there)
-    assert set(seen(measures(unscored, out, torch.ones(3), loss=dpo, baseline=""), "groups")) == {
+    assert set(seen(measures(unscored, out, torch.ones(3), terms={}, baseline=""), "groups")) == {
         "loss",
         "pairwright/groups",
     }
@@ -247,8 +250,10 @@ def test_of_a_group_the_best_and_the_worst_answer_are_told() -> None:
 
 def test_every_term_of_a_sum_is_measured_under_the_weights_of_the_examples() -> None:
     loss = compose([Term("dpo", weight=2.0), Term("sft", weight=0.5)])
+    assert isinstance(loss, Sum)
     pair = PairLogps(side(-3.0, -1.0), side(-2.0, -4.0))
-    found = seen(measures(pair, loss(pair), tensor([3.0, 1.0]), loss=loss, baseline=""), "pairs")
+    out, terms = loss.told(pair)
+    found = seen(measures(pair, out, tensor([3.0, 1.0]), terms=terms, baseline=""), "pairs")
     first, second = (math.log1p(math.exp(-margin)) for margin in (-0.1, 0.3))
     assert found["pairwright/loss_dpo"] == pytest.approx((3 * first + second) / 4)
     assert found["pairwright/loss_sft"] == pytest.approx((3 * 1.5 + 0.5) / 4)
@@ -260,13 +265,13 @@ def test_a_loss_that_is_no_number_is_never_left_out(bad: float) -> None:
     pair = PairLogps(side(-3.0, -1.0), side(-2.0, -4.0))
     out = PairLoss(tensor([1.0, bad]), tensor([0.0, 0.0]), tensor([0.0, 0.0]))
     meter = Meter()
-    meter.add(measures(pair, out, torch.ones(2), loss=dpo, baseline=""), tensor([False, False]))
+    meter.add(measures(pair, out, torch.ones(2), terms={}, baseline=""), tensor([False, False]))
     assert broken(meter.sums) == "loss"
     assert not math.isfinite(window(meter.sums, "pairs")["loss"])
     points = PointLogps(side(-1.0, bad), tensor([True, False]))
     meter = Meter()
     meter.add(
-        measures(points, PointLoss(tensor([1.0, 1.0]), tensor([0.0, 0.0])), torch.ones(2), loss=sft, baseline=""),
+        measures(points, PointLoss(tensor([1.0, 1.0]), tensor([0.0, 0.0])), torch.ones(2), terms={}, baseline=""),
         tensor([False, False]),
     )
     assert broken(meter.sums) == "logps/rejected"
@@ -282,3 +287,42 @@ def test_there_is_a_record_for_each_kind() -> None:
     flat = answers_of(said(inputs), inputs, None)
     kinds = {kind: type(record(flat, inputs)) for kind, record in RECORDS.items()}
     assert kinds == {"pairs": PairLogps, "responses": PointLogps, "groups": GroupLogps}
+
+
+def test_a_batch_of_pairs_carries_no_table_of_seats_and_no_goals_of_nobody() -> None:
+    """What is not there is not copied to a device, and not looked at there."""
+    pairs = [example(5, (10, 2), (11, 2)), example(6, (12, 2), (13, 2))]
+    assert not {"present", "seat", "goal"} & collate(pairs).keys()
+    assert {"present", "seat"} <= collate(ROWS).keys()
+    assert collate([replace(pairs[0], goal=7.0), pairs[1]])["goal"].tolist()[0] == 7.0
+
+
+def test_what_is_not_there_plays_no_part_and_measures_share_a_count() -> None:
+    """1 + 3 of three values, of which the second is not there; a filler counts nowhere."""
+    there = tensor([True, False, True, True])
+    meter = Meter()
+    filler = tensor([False, False, False, True])
+    values = tensor([1.0, math.nan, 3.0, 50.0])
+    meter.add({"a": Measure(values, there), "b": Measure(-values, there), "c": Measure(values, values)}, filler)
+    assert (meter.sums["a"], meter.sums["b"], meter.sums["count of a"], meter.sums["count of b"]) == (
+        4.0,
+        -4.0,
+        2.0,
+        2.0,
+    )
+    assert math.isnan(meter.sums["c"])
+    assert meter.sums["rows"] == 3.0
+
+
+def test_the_terms_of_a_sum_are_computed_once_for_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def counted(pair: PairLogps) -> PairLoss:
+        calls.append(1)
+        return PairLoss(pair.chosen.logp, pair.chosen.logp, pair.rejected.logp)
+
+    module = types.ModuleType("counted_losses")
+    module.counted = counted  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "counted_losses", module)
+    measures_of(PairLogps(side(-3.0), side(-2.0)), loss=compose([Term("counted_losses:counted"), Term("sft")]))
+    assert len(calls) == 1

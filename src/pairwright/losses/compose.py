@@ -97,7 +97,11 @@ class Sum(Told):
 
     def each(self, record: Record) -> dict[str, Tensor]:
         """The value of each term before its weight, [B]; the second term of a name is called `name_2`."""
-        return {name: loss(record).loss for name, loss in self.terms.items()}
+        return self.told(record)[1]
+
+    def told(self, record: Any) -> tuple[Any, dict[str, Tensor]]:
+        """The result and `each` of one record, every term computed once."""
+        return _summed(self.terms, self.weights, record)
 
 
 def compose(terms: Sequence[Term]) -> Loss:
@@ -131,11 +135,16 @@ def compose(terms: Sequence[Term]) -> Loss:
     together = _together(parts)
 
     def call(record: Any) -> Any:
-        outs = {name: loss(record) for name, loss in parts.items()}
-        total: Tensor = sum(weights[name] * out.loss for name, out in outs.items())
-        return next(iter(outs.values()))._replace(loss=total)
+        return _summed(parts, weights, record)[0]
 
     return Sum(call, together, _common(parts), "+".join(parts), parts, weights)
+
+
+def _summed(parts: Mapping[str, Loss], weights: Mapping[str, float], record: Any) -> tuple[Any, dict[str, Tensor]]:
+    """The result of a sum, and the value of each term before its weight."""
+    outs = {name: loss(record) for name, loss in parts.items()}
+    total: Tensor = sum(weights[name] * out.loss for name, out in outs.items())
+    return next(iter(outs.values()))._replace(loss=total), {name: out.loss for name, out in outs.items()}
 
 
 def _part(term: Term) -> Loss:

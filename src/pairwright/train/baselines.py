@@ -62,7 +62,8 @@ class MismatchedKl:
 
         baseline = max(0, mean of (logp - ref) over the batch's strangers)
 
-    The mean is over the examples of all processes. It is no true divergence, for the answers are not the policy's own.
+    The mean is over the examples of one micro-batch of all processes. It is no true divergence, for the answers are not
+    the policy's own.
 
     Source: Ethayarajh et al. 2024, arXiv:2402.01306, section 4.1; TRL's `KTOTrainer` estimates it so.
     """
@@ -102,13 +103,15 @@ class MismatchedKl:
 class RunningMean:
     """The mean of all implicit rewards seen in this training, those of the batch itself included.
 
+    It goes on with each micro-batch, so the first micro-batch of a step sees less than the last.
+
     Source: Jung et al. 2024, arXiv:2404.04656; TRL's `BCOTrainer` takes the mean of all rewards so far, too.
     """
 
     measure = "pairwright/baseline"
 
     def __init__(self) -> None:
-        self._total = self._count = 0.0
+        self._sums = torch.zeros(2, dtype=torch.float64)
 
     def __call__(self, now: Now) -> Tensor:
         """The mean, after the batch was added to it; while the policy is not in training nothing is added.
@@ -126,22 +129,32 @@ class RunningMean:
                 else:
                     raise PairwrightError("a running mean of rewards is for pairs and single answers")
                 weight = now.inputs["weight"].double().expand_as(rewards)
-                total, count = now.added(torch.stack([(weight * rewards).sum(), weight.sum()])).tolist()
-                self._total, self._count = self._total + total, self._count + count
-        mean = self._total / self._count if self._count else 0.0
-        return torch.tensor(mean, dtype=torch.float32, device=now.inputs["weight"].device)
+                self._sums = self._on(weight) + now.added(torch.stack([(weight * rewards).sum(), weight.sum()]))
+            total, count = self._on(now.inputs["weight"])
+            # Where nothing was counted the total is 0, too.
+            mean: Tensor = total / count.clamp_min(1e-300)
+        return mean.float()
+
+    def _on(self, like: Tensor) -> Tensor:
+        """Both sums where `like` is: a look at them from the host would wait for the device."""
+        self._sums = self._sums.to(like.device)
+        return self._sums
 
     def state(self) -> dict[str, float]:
         """The sum of all rewards, and of their weights."""
-        return {"total": self._total, "count": self._count}
+        total, count = self._sums.tolist()
+        return {"total": total, "count": count}
 
     def restore(self, state: Mapping[str, float]) -> None:
         """Take both from a checkpoint."""
-        self._total, self._count = state.get("total", 0.0), state.get("count", 0.0)
+        self._sums = torch.tensor([state.get("total", 0.0), state.get("count", 0.0)], dtype=torch.float64)
 
 
 def _asking(loss: Loss) -> Loss:
-    """The term of a sum whose rewards the mean is of: the one that asks for it."""
+    """The term of a sum whose rewards the mean is of: the one that asks for it.
+
+    Several that ask have the same rewards: `check_consistent` refuses others.
+    """
     terms: Mapping[str, Loss] = getattr(loss, "terms", {})
     return next((term for term in terms.values() if asks(term).baseline == "running_mean"), loss)
 

@@ -19,7 +19,18 @@ from pairwright.logprobs.models import Dtype
 from pairwright.logprobs.tokenise import Truncate
 from pairwright.plug import nearest, plain, settings_of
 from pairwright.train.consistent import check_consistent
-from pairwright.train.losses import Chosen, LossTerm, Said, composed, find_loss, name_of, no_setting, resolved, rows_of
+from pairwright.train.losses import (
+    Chosen,
+    LossTerm,
+    Said,
+    Written,
+    composed,
+    find_loss,
+    name_of,
+    no_setting,
+    resolved,
+    rows_of,
+)
 
 Reference = Literal["auto", "none", "columns", "store", "frozen"]
 Kind = Literal["pairs", "responses", "groups"]
@@ -83,10 +94,8 @@ class LoraSettings(BaseModel):
     """Names of the layers that get one; all linear layers but the head when not given."""
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Written, BaseModel):
     """One training run, resolved."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: str
     """The model to start from: a `save_pretrained` directory, a hub name, or the directory of a PEFT adapter, which is
@@ -113,7 +122,8 @@ class TrainConfig(BaseModel):
     """A reference that is another model than the one to start from; an adapter's directory, too."""
     reference_mix: Annotated[float, Field(gt=0, le=1)] | None = None
     """How far the reference goes to the policy each `reference_every` steps (TR-DPO): `mix * policy + (1 - mix) *
-    reference`, weight by weight; 1 puts the policy in its place. None leaves it where it is."""
+    reference`, weight by weight; 1 puts the policy in its place. None leaves it where it is. Below float32 it is also
+    kept in float32, so that small moves add up."""
     reference_every: Annotated[int, Field(gt=0)] = 1
     """Steps from one such move to the next."""
     reference_name: str = "ref"
@@ -199,8 +209,8 @@ def resolve(*, model: Any, loss: Said = "dpo", **settings: Any) -> TrainConfig:
     of_loss = {key for name in names for key in settings_of(find_loss(name))}
     of_run, of_trainer = set(TrainConfig.model_fields), training_arguments()
     run: dict[str, Any] = {"model": model}
-    for_loss = dict(settings.pop("loss_settings", None) or {})
-    for_trainer = dict(settings.pop("trainer", None) or {})
+    for_loss = _mapping("loss_settings", settings.pop("loss_settings", None), "{beta: 0.1}")
+    for_trainer = _mapping("trainer", settings.pop("trainer", None), "{learning_rate: 1e-6}")
     for name, value in settings.items():
         if isinstance(loss, str) and name in of_loss and name in of_run | of_trainer:
             other = "the run" if name in of_run else "the trainer"
@@ -217,7 +227,7 @@ def resolve(*, model: Any, loss: Said = "dpo", **settings: Any) -> TrainConfig:
         else:
             raise no_setting(name, names, of_run | of_loss | of_trainer)
     _check_names(for_trainer, of_trainer)
-    for_trainer = {name: _number(name, value) for name, value in for_trainer.items()}
+    for_trainer = {name: _of_its_kind(name, value) for name, value in for_trainer.items()}
     _check_values(for_trainer)
     run |= _one(loss, for_loss, run) if isinstance(loss, str) else _several(rows, names, for_loss, run)
     try:
@@ -257,6 +267,15 @@ def training_arguments() -> set[str]:
     """Names of `TrainingArguments` that may be set here."""
     transformers = need("transformers", extra="train")
     return {field.name for field in fields(transformers.TrainingArguments) if field.init} - set(OWNED)
+
+
+def _mapping(name: str, given: Any, example: str) -> dict[str, Any]:
+    """Settings by name; none where nothing is said."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise InputError(f"{name} is {given!r}; give settings by name, such as {example}")
+    return dict(given)
 
 
 def _once(name: str, inside: dict[str, Any], where: str) -> dict[str, Any]:
@@ -303,12 +322,15 @@ def in_one_sentence() -> Iterator[None]:
         raise InputError(f"trainer settings: {first}") from error
 
 
-def _number(name: str, value: Any) -> Any:
-    """A trainer setting that came as text though it is a number or a switch: YAML 1.1 reads `1e-6` as text."""
-    if value is None or isinstance(value, int | float):
+def _of_its_kind(name: str, value: Any) -> Any:
+    """A trainer setting of the kind that it should be: YAML 1.1 reads `1e-6` as text, and the text `no` as a switch."""
+    if value is None or (value is not False and isinstance(value, int | float)):
         return value
     kind = get_type_hints(need("transformers", extra="train").TrainingArguments)[name]
-    if not set(get_args(kind) or (kind,)) <= {int, float, bool, type(None)}:
+    kinds = set(get_args(kind) or (kind,))
+    if value is False:
+        return "no" if str in kinds and not kinds & {bool, int, float} else value
+    if not kinds <= {int, float, bool, type(None)}:
         return value
     try:
         return TypeAdapter(kind).validate_python(value)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pairwright.errors import InputError
-from pairwright.train.losses import kinds_of, labelled
+from pairwright.train.losses import composed, kinds_of, labelled
 
 if TYPE_CHECKING:
     from pairwright.losses import Asks
@@ -17,6 +17,7 @@ def check_consistent(config: "TrainConfig") -> None:
         InputError: they contradict each other, or the loss has no use for one.
     """
     from pairwright.losses import asks
+    from pairwright.train.trial import try_settings
 
     loss = config.bound_loss()
     kinds = kinds_of(loss)
@@ -25,8 +26,14 @@ def check_consistent(config: "TrainConfig") -> None:
             f"loss {config.loss_name!r} takes no {config.examples}; set examples to {' or '.join(map(repr, kinds))}"
         )
     asked = asks(loss)
-    for check in (_reference, _moving, _threshold, _score, _anchor):
+    for check in (_weights, _reference, _moving, _threshold, _score, _anchor, _mean, _batch):
         check(config, asked)
+    try_settings(config.terms, config.examples)
+
+
+def _weights(config: "TrainConfig", asked: "Asks") -> None:
+    if not any(term.weight for term in config.terms):
+        raise InputError(f"loss {config.loss_name!r} has no term of a weight other than 0, so that nothing would train")
 
 
 def _reference(config: "TrainConfig", asked: "Asks") -> None:
@@ -92,3 +99,27 @@ def _score(config: "TrainConfig", asked: "Asks") -> None:
 def _anchor(config: "TrainConfig", asked: "Asks") -> None:
     if config.anchor_goal is not None and "anchor" not in asked.needs:
         raise InputError(f"loss {config.loss_name!r} has no use for anchor_goal (goal_sft has); leave it out")
+
+
+def _mean(config: "TrainConfig", asked: "Asks") -> None:
+    """One mean is kept, and implicit rewards under other settings are numbers on another scale."""
+    from pairwright.losses import asks
+
+    if asked.baseline != "running_mean":
+        return
+    terms = [term for term in config.terms if asks(composed([term])).baseline == "running_mean"]
+    first = terms[0]
+    for term in terms[1:]:
+        if (term.name, term.settings, term.divergence) != (first.name, first.settings, first.divergence):
+            raise InputError(
+                f"loss {config.loss_name!r} has terms of different implicit rewards that each ask for their running "
+                f"mean, and there is one; keep one of them, or give both the same settings and divergence"
+            )
+
+
+def _batch(config: "TrainConfig", asked: "Asks") -> None:
+    if asked.of_batch and int(config.trainer.get("per_device_train_batch_size", 8)) == 1:
+        raise InputError(
+            f"loss {config.loss_name!r} compares the rows of a micro-batch with each other, and "
+            "per_device_train_batch_size is 1; set it to 2 or more (gradient_accumulation_steps brings none together)"
+        )

@@ -1,12 +1,24 @@
 """What the setting `loss` of a training says: one loss with its settings, or a sum of terms, checked and filled in."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import isfinite
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from pairwright.errors import InputError, need
 from pairwright.plug import bind, find, nearest, plain, settings_of
+from pairwright.runs import digest_file, digest_of
 
 Said = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 """A loss as it may be written: a name, one term, or a list of them."""
@@ -15,10 +27,28 @@ Chosen = str | dict[str, Any]
 """A plug by its name, or `{name: ..., setting: ...}`."""
 
 
-class LossTerm(BaseModel):
-    """One loss of a training, resolved: all its settings are there."""
+class Written(BaseModel):
+    """Settings that are written as JSON, which has no infinity: a number that is not finite is its name as text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants")
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = _nameable(handler(self))
+        return written
+
+
+def _nameable(value: Any) -> Any:
+    """`value` with `inf`, `-inf` and `nan` in the place of such numbers; plugs read them as numbers again."""
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: _nameable(each) for name, each in value.items()}
+    return [_nameable(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+class LossTerm(Written, BaseModel):
+    """One loss of a training, resolved: all its settings are there."""
 
     name: str
     """A loss of `pairwright list losses`, or `module:function`."""
@@ -86,6 +116,8 @@ def resolved(row: str | Mapping[str, Any]) -> LossTerm:
     from pairwright.losses.divergences import DIVERGENCES
     from pairwright.losses.weightings import WEIGHTINGS
 
+    if strange := [key for key in row if not isinstance(key, str)]:
+        raise InputError(f"a term of the loss has the setting {strange[0]!r}; a setting is named by text")
     term = Term.of(row)
     plug = find_loss(term.loss)
     try:
@@ -98,6 +130,29 @@ def resolved(row: str | Mapping[str, Any]) -> LossTerm:
         )
     except ValidationError as error:
         raise InputError(f"loss {term.loss!r}: {plain(error)}") from error
+
+
+def plugs_of(term: LossTerm) -> list[str]:
+    """The names of the loss of a term, of its divergence and of its weighting."""
+    beside = (each for each in (term.divergence, term.weighting) if each is not None)
+    return [term.name, *(each if isinstance(each, str) else each["name"] for each in beside)]
+
+
+def sources_of(terms: Sequence[LossTerm]) -> dict[str, str]:
+    """SHA-256 of the file of each plug of one's own, by its `module:function`; what it imports is not in it.
+
+    A plug whose module has no file (one typed into a session) has none.
+    """
+    found = {}
+    for name in sorted({name for term in terms for name in plugs_of(term) if ":" in name}):
+        plug = find({}, name, kind="plug")
+        while isinstance(plug, partial):
+            plug = plug.func
+        files = {getattr(sys.modules.get(module), "__file__", None) for module in (plug.__module__, name.split(":")[0])}
+        digests = {Path(file).name: digest_file(Path(file)) for file in files if file and Path(file).is_file()}
+        if digests:
+            found[name] = digest_of(digests)
+    return found
 
 
 def composed(terms: Sequence[LossTerm]) -> Callable[..., Any]:
@@ -116,7 +171,7 @@ def kinds_of(loss: Callable[..., Any]) -> list[str]:
     """What one example may be for this loss, in the words of the setting `examples`."""
     from pairwright.losses import GroupLogps, PairLogps, PointLogps, takes
 
-    words = {PairLogps: "pairs", PointLogps: "responses", GroupLogps: "groups"}
+    words: dict[type[Any], str] = {PairLogps: "pairs", PointLogps: "responses", GroupLogps: "groups"}
     return [word for kind, word in words.items() if kind in takes(loss)]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Trainer
 
 from pairwright.losses import GroupLogps, GroupLoss, PairLogps, PairLoss, PointLogps, PointLoss, Side
-from pairwright.losses.types import Loss, Record, Result
+from pairwright.losses.types import Record, Result
 
 ROWS = "rows"
 """How many examples were seen; it is told as a count, and has none of its own."""
@@ -26,17 +26,13 @@ class Measure(NamedTuple):
     """Something measured of each of B examples.
 
     Attributes:
-        values: [B], 0 where nothing counts.
-        counts: [B], how much each counts.
+        values: [B].
+        counts: [B], how much each counts. Flags say what is there at all: a value that is not plays no part, whatever
+            stands in its place. Where they are weights, a value that is no number is added under the weight 0, too.
     """
 
     values: Tensor
     counts: Tensor
-
-    @classmethod
-    def of(cls, values: Tensor, counts: Tensor) -> "Measure":
-        """Values that count where `counts` (bool) says."""
-        return cls(values.where(counts, torch.zeros_like(values)), counts)
 
 
 class Meter:
@@ -49,13 +45,27 @@ class Meter:
         self.sums: dict[str, float] = {}
 
     def add(self, found: Mapping[str, Measure], filler: Tensor) -> None:
-        """Add what was found in a batch; fillers ([B] bool) are left out."""
-        parts = {ROWS: torch.ones_like(filler, dtype=torch.float64)}
-        for name, (values, counts) in found.items():
-            parts[name], parts[_COUNT + name] = values, counts
-        sums = torch.stack([part.detach()[~filler].double().sum() for part in parts.values()]).tolist()
-        for name, value in zip(parts, sums, strict=True):
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        """Add what was found in a batch; fillers ([B] bool) are left out.
+
+        The device is waited for once.
+        """
+        kept = ~filler
+        # One tensor counts for many measures.
+        counts = {id(counts): counts for _, counts in found.values()}
+        place = {key: number for number, key in enumerate(counts)}
+        there = torch.stack(
+            [kept & each.counts if each.counts.dtype == torch.bool else kept for each in found.values()]
+        )
+        values = torch.stack([each.values.detach().double() for each in found.values()]).where(there, 0.0)
+        counted = torch.stack([each.double() for each in counts.values()]).where(kept, 0.0)
+        sums = torch.cat([values.sum(1), counted.sum(1), kept.double().sum()[None]]).tolist()
+        self._add(ROWS, sums[-1])
+        for number, (name, each) in enumerate(found.items()):
+            self._add(name, sums[number])
+            self._add(_COUNT + name, sums[len(found) + place[id(each.counts)]])
+
+    def _add(self, name: str, value: float) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + value
 
     def gathered(self, trainer: Trainer) -> dict[str, float]:
         """The sums over all processes."""
@@ -90,24 +100,21 @@ def broken(sums: Mapping[str, float]) -> str | None:
     return next((name for name, total in sums.items() if not math.isfinite(total)), None)
 
 
-def measures(record: Record, out: Result, weight: Tensor, *, loss: Loss, baseline: str) -> dict[str, Measure]:
+def measures(
+    record: Record, out: Result, weight: Tensor, *, terms: Mapping[str, Tensor], baseline: str
+) -> dict[str, Measure]:
     """What is measured of each example of a batch.
 
     Args:
         record: what the loss was given.
         out: what it gave.
         weight: of the examples, [B].
-        loss: a sum of losses also has each of its terms measured, as `pairwright/loss_<name>`.
+        terms: of a sum of losses the value of each term, [B], measured as `pairwright/loss_<name>`; else empty.
         baseline: what the record's baseline is called.
     """
     every = torch.ones_like(weight, dtype=torch.bool)
     found = {"loss": Measure(weight * out.loss, weight)}
-    each: Callable[[Record], Mapping[str, Tensor]] | None = getattr(loss, "each", None)
-    if each is not None:
-        with torch.no_grad():
-            found |= {
-                f"pairwright/loss_{name}": Measure(weight * value, weight) for name, value in each(record).items()
-            }
+    found |= {f"pairwright/loss_{name}": Measure(weight * value.detach(), weight) for name, value in terms.items()}
     if baseline and not isinstance(record, GroupLogps) and record.baseline is not None:
         found[baseline] = Measure(record.baseline.expand_as(weight), every)
     return found | dict(_KINDS[type(record)](record, out, every))
@@ -123,7 +130,7 @@ def _of_points(points: PointLogps, out: PointLoss, every: Tensor) -> Iterator[tu
     """Wanted answers are the chosen ones, unwanted the rejected ones; each kind has its own count."""
     for side, there in (("chosen", points.wanted), ("rejected", ~points.wanted)):
         yield from _of_side(side, points.answers, there)
-        yield f"rewards/{side}", Measure.of(out.rewards, there)
+        yield f"rewards/{side}", Measure(out.rewards, there)
 
 
 def _of_groups(group: GroupLogps, out: GroupLoss, every: Tensor) -> Iterator[tuple[str, Measure]]:
@@ -146,20 +153,20 @@ def _of_groups(group: GroupLogps, out: GroupLoss, every: Tensor) -> Iterator[tup
 
 def _of_side(name: str, side: Side, there: Tensor) -> Iterator[tuple[str, Measure]]:
     length = side.known("length").to(side.logp.dtype)
-    yield f"logps/{name}", Measure.of(side.logp, there)
-    yield f"pairwright/length_{name}", Measure.of(length, there)
-    yield f"pairwright/mean_logp_{name}", Measure.of(side.logp / length, there)
+    yield f"logps/{name}", Measure(side.logp, there)
+    yield f"pairwright/length_{name}", Measure(length, there)
+    yield f"pairwright/mean_logp_{name}", Measure(side.logp / length, there)
     if side.ref is not None:
-        yield f"pairwright/log_ratio_{name}", Measure.of(side.log_ratio, there)
+        yield f"pairwright/log_ratio_{name}", Measure(side.log_ratio, there)
 
 
 def _of_rewards(chosen: Tensor, rejected: Tensor, there: Tensor) -> Iterator[tuple[str, Measure]]:
     """An example is right where its chosen reward is the greater."""
     margin = chosen - rejected
-    yield "rewards/chosen", Measure.of(chosen, there)
-    yield "rewards/rejected", Measure.of(rejected, there)
-    yield "rewards/margins", Measure.of(margin, there)
-    yield "rewards/accuracies", Measure.of((margin > 0).to(margin.dtype), there)
+    yield "rewards/chosen", Measure(chosen, there)
+    yield "rewards/rejected", Measure(rejected, there)
+    yield "rewards/margins", Measure(margin, there)
+    yield "rewards/accuracies", Measure((margin > 0).to(margin.dtype), there)
 
 
 _KINDS: dict[type, Callable[[Any, Any, Tensor], Iterator[tuple[str, Measure]]]] = {

@@ -1,5 +1,6 @@
 """From examples to what a loss takes: collated tensors, and the record of pairs, single answers or groups."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -23,10 +24,11 @@ NAMED = "score:"
 def collate(rows: Sequence[Example]) -> dict[str, Tensor]:
     """Examples as flat tensors, B examples with N answers in all.
 
-    The fields of `Batch`; `weight`, `goal`, `filler` [B]; `present` [B, K], which seats are taken in a table of one row
-    for each example, as wide as the largest, and `seat` [N], the seat of each answer, counted row by row. Where the
-    examples know them: `score`, `ref` and `score:<name>` [N]; `wanted` and `stranger_ref` [B]; the strangers and the
-    anchors as the fields of a `Batch` that begin with `stranger_` and `anchor_`.
+    The fields of `Batch`; `weight` and `filler` [B]; `goal` [B] where any example has one. Where the examples have
+    unequally many answers: `present` [B, K], which seats are taken in a table of one row for each example, as wide as
+    the largest, and `seat` [N], the seat of each answer, counted row by row. Where the examples know them: `score`,
+    `ref` and `score:<name>` [N]; `wanted` and `stranger_ref` [B]; the strangers and the anchors as the fields of a
+    `Batch` that begin with `stranger_` and `anchor_`.
 
     Fillers are left out where there is anything else. A process with nothing but fillers computes one, so that it takes
     part in the step, under the weight 0 and with `filler` set.
@@ -37,10 +39,12 @@ def collate(rows: Sequence[Example]) -> dict[str, Tensor]:
     inputs = Batch.of(prompts, [ids for row in rows for ids in row.answers], owner)._asdict()
     inputs["weight"] = torch.tensor([row.weight for row in rows], dtype=torch.float32)
     inputs["filler"] = torch.tensor([row.filler for row in rows])
-    inputs["goal"] = torch.tensor([row.goal for row in rows], dtype=torch.float32)
-    sizes = torch.tensor([len(row.answers) for row in rows])
-    inputs["present"] = torch.arange(int(sizes.max())) < sizes[:, None]
-    inputs["seat"] = inputs["present"].flatten().nonzero()[:, 0]
+    if not all(math.isnan(row.goal) for row in rows):
+        inputs["goal"] = torch.tensor([row.goal for row in rows], dtype=torch.float32)
+    if len({len(row.answers) for row in rows}) > 1:
+        sizes = torch.tensor([len(row.answers) for row in rows])
+        inputs["present"] = torch.arange(int(sizes.max())) < sizes[:, None]
+        inputs["seat"] = inputs["present"].flatten().nonzero()[:, 0]
     for name, values in _numbers(rows):
         inputs[name] = torch.tensor(values, dtype=torch.float32)
     if all(row.wanted is not None for row in rows):
@@ -150,7 +154,9 @@ def in_rows(values: Tensor, lengths: Tensor) -> Tensor:
 def pairs_of(answers: Side, inputs: Mapping[str, Tensor]) -> PairLogps:
     """Pairs, from answers that alternate chosen, rejected."""
     return PairLogps(
-        answers.mapped(lambda values: values[0::2]), answers.mapped(lambda values: values[1::2]), goal=_goal(inputs)
+        answers.mapped(lambda values: values[0::2]),
+        answers.mapped(lambda values: values[1::2]),
+        goal=inputs.get("goal"),
     )
 
 
@@ -162,16 +168,20 @@ def points_of(answers: Side, inputs: Mapping[str, Tensor]) -> PointLogps:
 
 def groups_of(answers: Side, inputs: Mapping[str, Tensor]) -> GroupLogps:
     """Groups of as many answers as the largest has; an absent one has 0 everywhere, and the length 1."""
-    present, seat = inputs["present"], inputs["seat"]
+    present, rows = inputs.get("present"), len(inputs["weight"])
+    if present is None:
+        table = answers.mapped(lambda values: values.view(rows, -1, *values.shape[1:]))
+        return GroupLogps(table, None, inputs.get("goal"))
+    seats, seat = present, inputs["seat"]
 
     def seated(values: Tensor) -> Tensor:
-        empty = values.new_zeros(present.numel(), *values.shape[1:])
-        return empty.index_copy(0, seat, values).view(*present.shape, *values.shape[1:])
+        empty = values.new_zeros(seats.numel(), *values.shape[1:])
+        return empty.index_copy(0, seat, values).view(*seats.shape, *values.shape[1:])
 
     table = answers.mapped(seated)
     if table.length is not None:
         table = replace(table, length=table.length.masked_fill(~present, 1))
-    return GroupLogps(table, None if bool(present.all()) else present, _goal(inputs))
+    return GroupLogps(table, present, inputs.get("goal"))
 
 
 RECORDS: dict[Kind, Callable[[Side, Mapping[str, Tensor]], Record]] = {
@@ -180,8 +190,3 @@ RECORDS: dict[Kind, Callable[[Side, Mapping[str, Tensor]], Record]] = {
     "groups": groups_of,
 }
 """What a loss is given, by what an example is."""
-
-
-def _goal(inputs: Mapping[str, Tensor]) -> Tensor | None:
-    goal = inputs["goal"]
-    return None if bool(goal.isnan().all()) else goal

@@ -140,11 +140,13 @@ def _known(model: torch.nn.Module, batch: Batch) -> Known:
 
 @contextmanager
 def still(inner: Any) -> Iterator[None]:
-    """While it lasts, a model is without gradients and without dropout."""
-    training = inner.training
+    """While it lasts, a model is without gradients and without dropout; each part of it is then as it was."""
+    was = [(module, module.training) for module in inner.modules()]
     inner.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        inner.train(training)
+        inner.train(was[0][1])
+        for module, training in was:
+            module.training = training

@@ -4,6 +4,10 @@ It is `transformers.Trainer` with five things of its own: the loss is a weighted
 (so a batch of 1 accumulated 8 times is a batch of 8, and one of 4 on each of 2 processes too), the order of examples
 does not depend on the number of processes, metrics are means over examples, a checkpoint holds the metrics that were
 not logged yet, and a checkpoint counts only when it is whole.
+
+Three things are of a micro-batch all the same, and depend on how a step is parted: a loss that compares the rows of its
+batch sees those of one micro-batch of one process; the estimate of KL is over one micro-batch of all processes; and the
+running mean of rewards goes on from micro-batch to micro-batch. A run with such a loss says so in its notes.
 """
 
 import json
@@ -19,6 +23,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from pairwright.errors import PairwrightError
 from pairwright.logprobs.core import Batch, TokenLogps, token_values
 from pairwright.losses import PairLogps, PointLogps, Side, asks
+from pairwright.losses.compose import Sum
 from pairwright.losses.types import Loss, Record
 from pairwright.train.baselines import BASELINES, Now
 from pairwright.train.callbacks import Keeps
@@ -127,10 +132,10 @@ class PairTrainer(Trainer):
         """This batch's share of the step's weighted mean loss: `sum(weight * loss) / (weight of the whole step)`."""
         weight = inputs["weight"]
         record = self.record(model, inputs)
-        out = self.loss(record)
+        out, terms = self.loss.told(record) if isinstance(self.loss, Sum) else (self.loss(record), {})
         if model.training:
             name = "" if self.baseline is None else self.baseline.measure
-            self.meter.add(measures(record, out, weight, loss=self.loss, baseline=name), inputs["filler"])
+            self.meter.add(measures(record, out, weight, terms=terms, baseline=name), inputs["filler"])
         total = weight.sum() if num_items_in_batch is None else num_items_in_batch
         share = (weight * out.loss).sum() / torch.as_tensor(total).clamp_min(1e-12).to(out.loss.dtype)
         # Gradients are averaged over processes; each has only its own part of the sum.
