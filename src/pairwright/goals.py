@@ -150,8 +150,8 @@ class GoalFormat(BaseModel):
         if self.angles is not None and not _within(math.degrees(math.atan2(parts[1], parts[0])), *self.angles):
             least, largest = self.angles
             return (
-                f"The goal {_shown(goal)} lies outside the directions of training ({least:g} to {largest:g} degrees); the "
-                f"model reads {last!r}."
+                f"The goal {_shown(goal)} lies outside the directions of training ({least:g} to {largest:g} degrees); "
+                f"the model reads {last!r}."
             )
         if all(low <= part <= high for part, (low, high) in zip(parts, self.ranges, strict=True)):
             return None

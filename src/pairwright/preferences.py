@@ -184,6 +184,15 @@ class Preferences:
         return None
 
     @property
+    def judged(self) -> bool:
+        """Whether chosen sides are better than rejected ones at what was asked.
+
+        False for pairs that ask for each answer by itself (`relabel` in the modes `steerlm`, `c_rlft`, `dpa`): their
+        rejected side is just another answer. A flat file does not say it.
+        """
+        return _judged(self.lineage)
+
+    @property
     def has_goals(self) -> bool:
         """Whether any pair asks for a score."""
         return bool(self.pairs.select(pl.col("goal").is_not_null().any()).collect().item())
@@ -432,6 +441,17 @@ def _told(step: Step) -> str:
     """`relabel (dropped 12 score_tie)`."""
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in step.dropped.items() if count)
     return f"{step.name} (dropped {dropped})" if dropped else step.name
+
+
+def _judged(lineage: Sequence[Step]) -> bool:
+    for step in reversed(lineage):
+        if step.name in _MAKE_ANEW:
+            return True
+        if step.name == "merge" and not _judged(_LINEAGE.validate_python(step.settings.get("other", []))):
+            return False
+        if step.name == "relabel":
+            return bool(step.settings.get("judged", True))
+    return True
 
 
 def _standard(frame: pl.LazyFrame, columns: Mapping[str, pl.DataType], name: str) -> pl.LazyFrame:

@@ -152,6 +152,26 @@ def test_openrlhf_has_whole_conversations_and_scores(tmp_path):
     assert back.texts().select(SHOWN[:5]).collect().equals(prefs.texts().select(SHOWN[:5]).collect())
 
 
+def test_the_margin_of_openrlhf_is_the_gap_under_the_goal(tmp_path):
+    """Scores 9 and 4: 5 without a goal; asked for 9, and asked for 4 turned round, |4 - 9| - 0 = 5 both times."""
+    row = {"prompt": "Q?", "chosen": "a", "rejected": "b", "score_chosen": 9, "score_rejected": 4}
+
+    def margins(prefs):
+        return flat(prefs, "openrlhf").collect()["margin"].to_list()
+
+    assert margins(read([row])) == [5.0]
+    assert margins(relabel(read([row]), "ra")) == [5.0, 5.0]
+    # How strongly a source preferred a side it said without a goal.
+    said = read([row | {"margin": 2.0}])
+    assert (margins(said), margins(relabel(said, "ra"))) == ([2.0], [5.0, 5.0])
+    # Asked for 5, 4 is nearer than 9 by 3; unscored, nothing is known.
+    asked = read([row]).pairs.with_columns(goal=pl.lit(5.0))
+    assert margins(Preferences.of(read([row]).prompts, read([row]).responses, asked)) == [-3.0]
+    assert margins(relabel(read([row]), "steerlm")) == [5.0, 5.0]
+    two = {"score_x_chosen": 9, "score_x_rejected": 4}
+    assert margins(relabel(read([row | two]), "ra", attributes=["x"])) == [None, None]
+
+
 def test_unpaired_has_two_rows_for_each_pair_chosen_first(tmp_path):
     path = export(read(ROWS), tmp_path / "a.jsonl", "unpaired")
     rows = [json.loads(line) for line in path.read_text().split("\n") if line]

@@ -5,6 +5,7 @@ has the answers 3 and 4, of which only the first has an overall score, and `r` h
 """
 
 import hashlib
+import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -17,10 +18,13 @@ import pytest
 
 from pairwright.errors import InputError
 from pairwright.goals import GoalFormat
+from pairwright.merge import merge
 from pairwright.metrics.gaps import explicit_gap
+from pairwright.pairing import pair
 from pairwright.preferences import Preferences
 from pairwright.relabel import relabel
-from pairwright.select import numbers
+from pairwright.select import numbers, select
+from pairwright.split import split
 
 Made = Callable[..., Preferences]
 IDS = ("chosen_id", "rejected_id")
@@ -338,6 +342,57 @@ def no_answers(answers):
         relabel(table(), "mine_conditions:nothing", over="answers")
     with pytest.raises(InputError, match="must give Answers, not LazyFrame"):
         relabel(table(), "mine_conditions:no_answers", over="answers")
+
+
+def test_the_classes_are_counted_and_more_than_one() -> None:
+    result = relabel(table(), "c_rlft", over="answers", edges=[4.5, 8.0], weights=[0.1, 0.5, 1.0])
+    # 9 | 4 and 4 below 4.5 | 7 between.
+    assert "Answers by class: 2 of class 1, 1 of class 2, 1 of class 3." in result.lineage[-1].notes
+    empty = relabel(table(), "c_rlft", over="answers", edges=[8.0, 100.0], weights=[0.1, 0.5, 1.0])
+    assert "Answers by class: 3 of class 1, 1 of class 2, 0 of class 3." in empty.lineage[-1].notes
+    for edge, each in ((0.5, 2), (90, 1)):
+        with pytest.raises(
+            InputError, match=f"all 4 answers are of class {each} of 2.*set the edges between the scores"
+        ):
+            relabel(table(), "c_rlft", over="answers", edges=[edge])
+    assert not any("class" in note for note in relabel(table(), "steerlm", over="answers").lineage[-1].notes)
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings", "judged"),
+    [
+        ("ra", {}, True),
+        ("plain", {}, True),
+        ("steerlm", {}, False),
+        ("c_rlft", {"edges": [8]}, False),
+        ("dpa", {"attributes": ("helpfulness", "verbosity"), "source_range": (0, 4)}, False),
+    ],
+)
+def test_the_lineage_knows_whether_sides_were_judged(
+    mode: str, settings: dict[str, Any], judged: bool, tmp_path: Path
+) -> None:
+    result = relabel(table(), mode, over="answers", **settings)
+    assert result.judged == judged
+    assert Preferences.load(result.save(tmp_path / "native")).judged == judged
+    assert split(select(result, "random", keep=1.0)).judged == judged
+    assert merge(table(), table()).judged
+    assert pair(result, "best_worst").judged  # new pairs, judged by their scores
+    if not judged:
+        assert not merge(result, result).judged
+        with pytest.raises(InputError, match="nothing says that a rejected side is unwanted"):
+            result.export(tmp_path / "flat.jsonl", "unpaired")
+    for layout in ("trl", "openrlhf"):
+        path = result.export(tmp_path / f"{layout}.jsonl", layout)  # type: ignore[arg-type]
+        manifest = json.loads(path.with_name(f"{path.name}.manifest.json").read_text())
+        said = any("the rejected side is just another answer" in note for note in manifest["lineage"][-1]["notes"])
+        assert said is not judged
+
+
+def test_pairs_of_judged_and_of_other_ones_are_not_judged() -> None:
+    ra, steerlm = relabel(table(), "ra", over="answers"), relabel(table(), "steerlm", over="answers")
+    assert ra.goal_format == steerlm.goal_format
+    assert not merge(ra, steerlm).judged
+    assert not merge(steerlm, ra).judged
 
 
 def test_no_pairs_stay_no_pairs() -> None:

@@ -15,6 +15,7 @@ from pairwright.preferences import Preferences, Step
 from pairwright.relabel import relabel
 from pairwright.train import train
 from pairwright.train.data import has_reference_columns, pair_examples, point_examples
+from pairwright.train.wants import check_judged
 
 WIDE = Limits(200, 100)
 FORM = GoalFormat(template="Score of {scale}: {scores}", placement="auto")
@@ -275,3 +276,25 @@ def test_a_pair_whose_prompt_becomes_no_tokens_is_counted_as_one_without_a_promp
     data = tiny.preferences([("", "one", "two"), ("ask", "three", "four")])
     found = pair_examples(data, bare, split="train", limits=WIDE)
     assert (len(found.rows), found.dropped) == (1, {"missing_prompt": 1})
+
+
+@pytest.mark.parametrize(("mode", "settings"), [("steerlm", {}), ("c_rlft", {"edges": [5.0]})])
+def test_a_loss_that_compares_is_refused_where_nothing_was_compared(mode: str, settings: Any, tmp_path: Path) -> None:
+    model = tiny.model(tmp_path / "m")
+    data = relabel(tiny.preferences(4), mode, template="{scores}", **settings)
+    small: dict[str, Any] = {"model": model, "max_steps": 1, "save_strategy": "no"}
+    for loss in ("dpo", "simpo", ["sft", "dpo"], "kto"):
+        with pytest.raises(InputError, match=r"compares chosen with rejected.*just another answer; set loss to 'sft'"):
+            train(data, loss=loss, output=tmp_path / "refused", **small)
+    assert not (tmp_path / "refused").exists()
+    for at, loss in enumerate(("sft", "sft_sum", ["sft", {"name": "sft_sum", "weight": 0.1}])):
+        assert train(data, loss=loss, output=tmp_path / f"{at}", **small).examples == 8
+    again = relabel(tiny.preferences(4), "ra", template="{scores}")
+    assert train(again, loss="dpo", output=tmp_path / "ra", **small).examples == 8
+
+
+def test_a_loss_of_ones_own_is_let_through() -> None:
+    data = relabel(tiny.preferences(4), "steerlm")
+    check_judged(data, ["sft", "mine:chosen_only"])
+    with pytest.raises(InputError, match="loss 'dpo' compares"):
+        check_judged(data, ["mine:chosen_only", "dpo"])

@@ -3,7 +3,8 @@
     trl             prompt, chosen, rejected as messages, goal in place; scores, models, weight, split and all
                     numbers of the answers (log-probabilities, implicit rewards) beside them
     llama_factory   sharegpt ranking rows, and their entry in dataset_info.json
-    openrlhf        whole conversations chosen and rejected, chosen_score, rejected_score, margin
+    openrlhf        whole conversations chosen and rejected, chosen_score, rejected_score, margin (under a goal: how
+                    much nearer to it the chosen side is; null where the goal is a list)
     unpaired        prompt, completion, label: two rows for each pair
     prompts         prompts alone
 
@@ -56,6 +57,10 @@ SEVERAL_TURNS = "several_turns"
 _TAG_OF_ROLE = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
 _SAID = ("response_id", "score", "goal")
 """Numbers of answers that a pair has in its own way, or that say nothing outside the tables."""
+_NO_JUDGEMENT = (
+    "These pairs ask for each answer by itself: the rejected side is just another answer, so train on the chosen side "
+    "alone (supervised fine-tuning), with no loss that compares the two."
+)
 _BATCH = 5_000  # rows of texts that are in hand at once
 
 
@@ -73,9 +78,15 @@ def export(prefs: Preferences, path: str | Path, layout: Layout = "trl", *, name
         The path.
 
     Raises:
-        InputError: there are no pairs, or the name's ending is none of these.
+        InputError: there are no pairs, the name's ending is none of these, or labels are wanted of pairs that hold no
+            judgement.
     """
     target = Path(path)
+    if layout == "unpaired" and not prefs.judged:
+        raise InputError(
+            "these pairs ask for each answer by itself (relabel modes steerlm, c_rlft, dpa), so nothing says that a "
+            "rejected side is unwanted; use another layout, or relabel with a mode such as ra"
+        )
     writer, compression = _writer(target)
     frame = _named(flat(prefs, layout), names, layout)
     whole = frame
@@ -90,7 +101,8 @@ def export(prefs: Preferences, path: str | Path, layout: Layout = "trl", *, name
         digest = digest_of(temporary)
     settings = {"layout": layout, "names": names, "file": target.name}
     dropped = {SEVERAL_TURNS: lost} if lost else {}
-    step = Step(name="export", settings=settings, rows_in=rows + lost, rows_out=rows, dropped=dropped)
+    notes = (_NO_JUDGEMENT,) if layout != "prompts" and not prefs.judged else ()
+    step = Step(name="export", settings=settings, rows_in=rows + lost, rows_out=rows, dropped=dropped, notes=notes)
     manifest = prefs.then(step).manifest() | {"rows": rows, "digest": digest, "layout": layout}
     _write_json(target.with_name(f"{target.name}.manifest.json"), manifest)
     if layout == "llama_factory":
@@ -159,12 +171,15 @@ def _llama_factory(prefs: Preferences) -> pl.LazyFrame:
 
 def _openrlhf(prefs: Preferences) -> pl.LazyFrame:
     rows = _trl(prefs)
-    gap = pl.col("score_chosen") - pl.col("score_rejected")
+    margin = pl.col("preference").fill_null(pl.col("score_chosen") - pl.col("score_rejected"))
+    # A preference was said without a goal, and so were the scores compared; under one it counts which side is nearer.
+    nearer: pl.Expr = pl.lit(None, dtype=pl.Float64)
+    if not rows.collect_schema()["goal"].is_nested():
+        nearer = (pl.col("score_rejected") - pl.col("goal")).abs() - (pl.col("score_chosen") - pl.col("goal")).abs()
+    margin = pl.when(pl.col("goal").is_null()).then(margin).otherwise(nearer)
     whole = [pl.concat_list("prompt", side).cast(MESSAGES).alias(side) for side in ("chosen", "rejected")]
     names = {"score_chosen": "chosen_score", "score_rejected": "rejected_score"}
-    return (
-        rows.with_columns(*whole, margin=pl.col("preference").fill_null(gap)).drop("prompt", "preference").rename(names)
-    )
+    return rows.with_columns(*whole, margin=margin).drop("prompt", "preference").rename(names)
 
 
 def _unpaired(prefs: Preferences) -> pl.LazyFrame:

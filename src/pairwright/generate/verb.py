@@ -58,8 +58,8 @@ def generate(
         prompts: whose prompts are answered; its answers and pairs play no part.
         n: answers for each prompt and goal.
         goal: the score asked for, in the units of the scores; several are asked one after the other, and null in a
-            list is a prompt without a goal. For a model of several attributes a list of numbers is one goal. A direction
-            is asked for with length 1: `4 4` is `0.71 0.71`.
+            list is a prompt without a goal. For a model of several attributes a list of numbers is one goal. A
+            direction is asked for with length 1: `4 4` is `0.71 0.71`.
         goal_format: how goals are said, for a model without `generation_goal.json`: a `GoalFormat` or such a file.
         split: only prompts of this side, `train` or `test`.
         limit: only the first so many prompts.

@@ -34,12 +34,14 @@ class Made(NamedTuple):
         form: how their goals are said.
         rows_in: answers there were.
         dropped: answers that yield nothing, by reason.
+        notes: what a reader should know, one sentence each.
     """
 
     rows: pl.DataFrame
     form: GoalFormat
     rows_in: int
     dropped: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def takes_answers(mode: Plug) -> bool:
@@ -71,7 +73,7 @@ def made_of_answers(
         every: whether answers of no candidate pair count too, as lone ones.
 
     Raises:
-        InputError: goals lie outside the range, or the mode gives no rows of answers.
+        InputError: goals lie outside the range, the mode gives no rows of answers, or all in one class.
     """
     facts = _each_once(prefs, candidates, columns, form)
     given = facts.filter(pl.col(_REASON) == 0).drop(_REASON, _ROW)
@@ -94,7 +96,8 @@ def made_of_answers(
             raise InputError(_says_outside(bad, len(rows), said.form))
         dropped["out_of_scale"] = bad["chosen_id"].n_unique()
         rows = rows.filter(inside)
-    return Made(rows, said.form, total, {name: dropped[name] for name in (*REASONS, *dropped) if name in dropped})
+    why = {name: dropped[name] for name in (*REASONS, *dropped) if name in dropped}
+    return Made(rows, said.form, total, why, _classes(rows, said.form))
 
 
 def check_settings(form: GoalFormat, settings: dict[str, object], mode: str) -> None:
@@ -153,6 +156,24 @@ def _checked(said: object, mode: str) -> Answers:
     if missing:
         raise InputError(f"relabel mode {mode!r} gave no column {', '.join(missing)}; keep those of `answers.rows`")
     return said
+
+
+def _classes(rows: pl.DataFrame, form: GoalFormat) -> tuple[str, ...]:
+    """How many answers each class has, in a sentence; nothing where no classes are asked for.
+
+    Raises:
+        InputError: all are of one class, so that it says nothing about an answer.
+    """
+    if form.asks != "class" or rows.is_empty():
+        return ()
+    sizes = dict(rows.group_by(pl.col("goal").list.first().cast(pl.Int64)).len().iter_rows())
+    if len(sizes) == 1:
+        raise InputError(
+            f"relabel: all {len(rows):,} answers are of class {next(iter(sizes))} of {form.scale}, so that the class "
+            "says nothing; set the edges between the scores of the data"
+        )
+    said = ", ".join(f"{sizes.get(each, 0):,} of class {each}" for each in range(form.lowest, form.scale + 1))
+    return (f"Answers by class: {said}.",)
 
 
 def _inside(form: GoalFormat) -> pl.Expr:

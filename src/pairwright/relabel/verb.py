@@ -62,7 +62,8 @@ def relabel(
     split; the columns `copy` (`positive`, `negative`) and `source_pair` say where a row came from.
 
     `steerlm`, `c_rlft` and `dpa` ask for each answer of the pairs by itself, for supervised training: they need no
-    difference of scores, and rows and reasons are counted in answers (`relabel.answers.REASONS`).
+    difference of scores, and rows and reasons are counted in answers (`relabel.answers.REASONS`). Their rejected side
+    is just another answer, so a loss that compares the two is refused in training.
 
     Args:
         prefs: pairs of scored answers, without goals.
@@ -147,6 +148,7 @@ def relabel(
         check_settings(of.form, own, mode)
         form = of.form if template is None else _form(**of.form.model_dump() | {"template": template})
         made, rows_in, rows, said, dropped = of.rows, of.rows_in, len(of.rows), bool(len(of.rows)), of.dropped
+        told = of.notes
     else:
         facts = _facts(prefs, candidates, columns, form, min_gap=min_gap, outside=outside, decided=decided)
         _check_inside(facts, form, outside)
@@ -162,6 +164,7 @@ def relabel(
             "min_gap": min_gap,
             "outside": outside,
             "source_range": source_range,
+            "judged": not by_answer,
             **cast(partial[Any], bound).keywords,
             "goal": form.model_dump(mode="json") if said else None,
         },

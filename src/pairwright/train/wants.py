@@ -1,5 +1,6 @@
 """Which numbers of the answers a training needs, and whether reference columns are of the texts that it reads."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pairwright.errors import InputError
@@ -7,6 +8,8 @@ from pairwright.logprobs.tokenise import Limits, PromptTokens, Tokens, Truncate
 from pairwright.preferences import Preferences
 
 SIDES = ("chosen", "rejected")
+_OF_ONE_SIDE = ("sft", "sft_sum")
+"""Losses that learn from the chosen side alone."""
 
 
 def has_reference_columns(prefs: Preferences, name: str, *, examples: str = "pairs") -> bool:
@@ -57,6 +60,27 @@ class Wants(NamedTuple):
         """All columns."""
         reference = [] if self.reference is None else [f"logp_{self.reference}", f"len_{self.reference}"]
         return self.scores + reference
+
+
+def check_judged(prefs: Preferences, losses: Sequence[str]) -> None:
+    """Refuse losses that compare the two sides of pairs in which one side is just another answer.
+
+    A loss of one's own (`module:function`) is let through: nothing here knows what it looks at.
+
+    Args:
+        prefs: pairs.
+        losses: names of the terms.
+
+    Raises:
+        InputError: the pairs ask for each answer by itself, and a loss is not of the chosen side alone.
+    """
+    others = [name for name in losses if name not in _OF_ONE_SIDE and ":" not in name]
+    if others and not prefs.judged:
+        raise InputError(
+            f"loss {others[0]!r} compares chosen with rejected, and in these pairs, which ask for each answer by "
+            "itself (relabel modes steerlm, c_rlft, dpa), the rejected side is just another answer; set loss to 'sft' "
+            "or 'sft_sum', or relabel with a mode such as ra"
+        )
 
 
 def check_length(response_id: int, had: int | None, tokens: Tokens, reference: str | None, truncate: Truncate) -> None:
