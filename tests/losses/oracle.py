@@ -330,7 +330,7 @@ def apo_zero_point(point: Point, *, beta: float = 0.1) -> Numbers:
 
 
 def sft_point(point: Point) -> Numbers:
-    return -point.answer.mean, point.answer.mean
+    return -point.answer.mean if point.wanted else 0.0, point.answer.mean
 
 
 def nca_pair(case: Case, *, beta: float = 0.01) -> Numbers:

@@ -100,6 +100,11 @@ def certain_chosen() -> PairLogps:
     return PairLogps(one(0.0), one(-1.0))
 
 
+def unheard_of() -> PairLogps:
+    """Two answers of one token that the model would never give."""
+    return PairLogps(one(-400.0), one(-500.0))
+
+
 def logistic(*arguments: float) -> tuple[float, ...]:
     """-log(1 / (1 + exp(-t))) of each, in Python floats."""
     return tuple(log1p(exp(-t)) for t in arguments)
@@ -203,6 +208,7 @@ OTHERS = [
         {"beta": 2.0, "gamma": 0.25, "alpha": -1.0},
         rewards=(2 * exp(-1.25) - 2, 2 * exp(-1.2) - 2),
     ),
+    Value("alphapo", logistic(-0.5), "both exponents, 100 and 125, are cut at 80: no margin", {}, unheard_of),
     # Ranks of the policy's 3, 1, 2 are 2, 0, 1; the reference's in order are 0, 1, 5: differences -2, 1, 1.
     Value("aot", logistic(-2.0, 1.0, 1.0), "matched by hand", {"beta": 1.0}, crossing, (1, 2, 3, -2, 6, 2)),
     # Chosen log-ratios 1, 2, 3 have ranks 0, 1, 2; the rejected ones in order are -2, 2, 6: differences 3, 0, -3.

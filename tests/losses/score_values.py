@@ -90,6 +90,21 @@ def one_tied() -> PairLogps:
     ))  # fmt: skip
 
 
+def of_two_one_and_none() -> GroupLogps:
+    """The worked example, its first answer alone, and nothing; absent places hold NaN."""
+    there = tensor([[True, True], [True, False], [False, False]])
+    answers = group().answers.mapped(lambda value: value.expand(3, 2).masked_fill(~there, torch.nan))
+    return GroupLogps(answers, there)
+
+
+def two_scales() -> PairLogps:
+    """The worked example twice, by its own scores and by a hundredth of them."""
+    pair = record()
+    factor = tensor([1.0, 0.01], dtype=F64)
+    sides = (side.mapped(lambda value: value.expand(2)) for side in pair[:2])
+    return PairLogps(*(replace(side, score=side.known("score") * factor) for side in sides))
+
+
 def infonca_of_three(worths: list[float], rewards: list[float], alpha: float) -> float:
     """Cross-entropy of two softmaxes, in Python floats."""
     total = sum(exp(worth / alpha) for worth in worths)
@@ -188,6 +203,12 @@ VALUES: list[Value] = [
         (0.1, -0.05, -0.3),
     ),
     Value("nca", (1.354337,), "without the third", {"beta": 0.1}, lambda: three(present=False), (0.1, -0.05, 0.0)),
+    Value("infonca", (0.628071, 0.0, 0.0), "one answer has all", {"beta": 0.1}, of_two_one_and_none),
+    Value("nca", (1.354337, softplus(0.1) + softplus(-0.1), 0.0), "q = 1/K = 1", {"beta": 0.1}, of_two_one_and_none),
+    Value("rrhf", (10.05, 10.0, 0.0), "no ranking of one; 10 nats", record=of_two_one_and_none),
+    # One-hot targets, though 9 / alpha overflows: dpo and nca_pair.
+    Value("infonca", (0.620957, 0.620957), SPECIFICATION + ", dpo", {"beta": 0.1, "alpha": 1e-308}, two_scales),
+    Value("nca", (1.350825, 1.350825), SPECIFICATION + ", nca_pair", {"beta": 0.1, "alpha": 1e-308}, two_scales),
     Value("rrhf", (10.05,), SPECIFICATION, rewards=(-1.25, -1.2)),
     Value("rrhf", (0.05,), SPECIFICATION + ", its ranking part", {"sft_weight": 0.0}),
     Value("rrhf", (12.0,), "under the goal 6 the other is best, and the order is right", record=lambda: asked_for(6.0)),

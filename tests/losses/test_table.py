@@ -2,16 +2,19 @@
 
 import inspect
 import re
+from math import exp, log
 from typing import Any
 
 import pytest
+import torch
 from torch import tensor
 
 import pairwright.losses
 from losses.pair_values import token_record
 from losses.worked_example import record
 from pairwright.errors import InputError
-from pairwright.losses import LOSSES, PairLogps, Side, check_loss
+from pairwright.losses import LOSSES, PairLogps, Side, alphapo, check_loss
+from pairwright.losses.limits import largest_exponent
 from pairwright.plug import bind, find, listing, settings_of
 
 SIDE = Side(tensor([-4.0]), tensor([4]), tensor([-5.0]), tensor([3.0]))
@@ -125,6 +128,22 @@ SMOOTHING = r"label_smoothing must be between 0 and 0.5 \(got "
 def test_beta_must_be_above_0(name: str, beta: float) -> None:
     with pytest.raises(InputError, match="beta must be above 0"):
         LOSSES[name](token_record(), beta=beta)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(("beta", "alpha"), [(2.0, 0.25), (2.0, -0.25), (10.0, 0.01), (0.1, 5.0)])
+def test_alphapo_is_finite_in_every_type(beta: float, alpha: float, dtype: torch.dtype) -> None:
+    """exp(11.1) is infinite in float16. Answers of one mean have the loss log(1 + exp(0.5)) wherever the cut is."""
+    sign = 1 if alpha > 0 else 0.01
+    for left, right in ((-500.0, -1.0), (-1.0, -500.0), (-500.0, -500.0)):
+        sides = [tensor([value * sign], dtype=dtype, requires_grad=True) for value in (left, right)]
+        one = torch.ones(1, dtype=dtype)
+        out = alphapo(PairLogps(Side(sides[0], one), Side(sides[1], one)), beta=beta, alpha=alpha)
+        assert all(part.dtype == dtype and part.isfinite().all() for part in out)
+        assert all(slope.isfinite().all() for slope in torch.autograd.grad(out.loss.sum(), sides))
+    assert out.loss.item() == pytest.approx(log(1 + exp(0.5)), rel=1e-2)
+    assert largest_exponent(torch.float16, 8.0) == pytest.approx(log(65504) - log(32))
+    assert largest_exponent(torch.float32, 8.0) == 80
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))

@@ -138,3 +138,15 @@ def test_a_policy_that_is_its_reference() -> None:
 def test_a_setting_outside_its_limits_is_an_error(name: str, settings: dict[str, float], says: str) -> None:
     with pytest.raises(InputError, match=says):
         LOSSES[name](record(), **settings)
+
+
+def test_sft_learns_wanted_answers_alone() -> None:
+    """-10 / 8 = -1.25 a token and -12 / 10 = -1.2: the wanted one costs 1.25, the other nothing, nor has it a slope."""
+    logp = torch.tensor([-10.0, -12.0], requires_grad=True)
+    given = PointLogps(Side(logp, length=torch.tensor([8, 10])), wanted=torch.tensor([True, False]))
+    found = LOSSES["sft"](given)
+    assert found.loss.tolist() == pytest.approx([1.25, 0.0])
+    assert found.rewards.tolist() == pytest.approx([-1.25, -1.2])
+    found.loss.sum().backward()
+    assert logp.grad is not None
+    assert logp.grad.tolist() == pytest.approx([-1 / 8, 0.0])

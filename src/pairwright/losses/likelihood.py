@@ -11,12 +11,12 @@ def sft(record: PairLogps) -> PairLoss: ...
 def sft(record: PointLogps) -> PointLoss: ...
 @uses("length")
 def sft(record: PairLogps | PointLogps) -> PairLoss | PointLoss:
-    """Supervised fine-tuning: the negative mean log-probability of the chosen side, or of each single answer.
+    """Supervised fine-tuning: the negative mean log-probability of the chosen side, or of each wanted single answer.
 
         loss = -logp_chosen / length_chosen
 
     Limits: it rests nowhere above 0, its value where the model is sure of the answer; the gradient in `logp_chosen` is
-    `-1 / length`, the same everywhere.
+    `-1 / length`, the same everywhere. A single answer that is not wanted has the loss 0 and no gradient.
 
     Relations: the NLL term of iterative RPO (`dpo` + 1.0 `sft`) and of `cpo`; `sft_sum` is the same without the mean.
     Each answer counts alike, whatever its length; TRL's `sft` term averages over all chosen tokens of the batch, so
@@ -24,7 +24,7 @@ def sft(record: PairLogps | PointLogps) -> PairLoss | PointLoss:
 
     Args:
         record: log-probabilities of the policy and token counts, [B]. The rejected side of pairs only feeds the logged
-            margin; of single answers each is learned from, wanted or not.
+            margin; of single answers only the wanted ones are learned from (without a threshold all are wanted).
 
     Returns:
         loss [B], in nats a token; `mean_logp` of each answer in place of implicit rewards, [B].
@@ -36,7 +36,7 @@ def sft(record: PairLogps | PointLogps) -> PairLoss | PointLoss:
     """
     if isinstance(record, PointLogps):
         mean = record.answers.mean_logp
-        return PointLoss(-mean, mean)
+        return PointLoss((-mean).where(record.wanted, 0.0), mean)
     chosen, rejected = record.chosen.mean_logp, record.rejected.mean_logp
     return PairLoss(-chosen, chosen, rejected)
 

@@ -1,6 +1,8 @@
-"""Limits that settings of losses share. A wrong setting must fail before the first batch, in one sentence."""
+"""Limits that losses share: of settings, which must fail before the first batch in one sentence, and of exponents."""
 
-from math import inf, isfinite
+from math import inf, isfinite, log
+
+import torch
 
 from pairwright.errors import InputError
 
@@ -47,3 +49,13 @@ def finite(**settings: float) -> None:
     for name, value in settings.items():
         if not isfinite(value):
             raise InputError(f"{name} must be a finite number (got {value:g})")
+
+
+def largest_exponent(dtype: torch.dtype, factor: float) -> float:
+    """How large x may be for `factor * exp(x)`, and the difference of two such numbers, to be finite; at most 80.
+
+    Args:
+        dtype: the type that holds them.
+        factor: above 0.
+    """
+    return min(80.0, log(torch.finfo(dtype).max) - log(4 * max(1.0, factor)))

@@ -11,10 +11,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pairwright.errors import InputError
-from pairwright.losses.limits import not_negative, positive
+from pairwright.losses.limits import largest_exponent, not_negative, positive
 from pairwright.losses.types import PairLogps, PairLoss, uses
-
-_LARGEST_EXPONENT = 80.0  # exp(88.8) is inf in float32
 
 
 @uses("length")
@@ -92,8 +90,7 @@ def _shaped(mean: Tensor, beta: float, alpha: float) -> Tensor:
     """`beta * (1 - exp(-alpha * mean)) / alpha`, and its limit `beta * mean` at alpha 0."""
     if alpha == 0:
         return beta * mean
-    room = math.log(4 * max(1.0, beta / abs(alpha)))  # for the factors, and for the difference of two rewards
-    largest = min(_LARGEST_EXPONENT, math.log(torch.finfo(mean.dtype).max) - room)
+    largest = largest_exponent(mean.dtype, beta / abs(alpha))
     return beta * (-torch.expm1((-alpha * mean).clamp(max=largest)) / alpha)
 
 

@@ -201,7 +201,7 @@ def margin_dpo(pair: PairLogps, *, beta: float = 0.1, alpha: float = 1.0) -> Pai
     Raises:
         InputError: a setting is outside its limits, or the record has no reference or no scores.
 
-    Source: Amini et al. 2024, arXiv:2402.10571 (ODPO), with the identity as scaling.
+    Source: DPO with the gap itself for a margin, as in `modpo` with one objective (Zhou et al. 2023, arXiv:2310.03708).
     """
     positive(beta=beta)
     not_negative(alpha=alpha)

@@ -59,12 +59,14 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         *(f"{loss}: in filled, None if answers.scores is None else {_NAMED} -> None" for loss in _OF_GROUPS),
         *(f"{loss}: in filled, v.masked_fill(absent, 1) -> v" for loss in _OF_GROUPS),
     ),
-    "these weights are divided by their sum": (
-        "rrhf: (worth == top) * 1.0 -> (worth == top) / 1.0",
-        "rrhf: (worth == top) * 1.0 -> worth == top",
-        "rrhf: 1.0 -> -1.0",
-        "rrhf: 1.0 -> 2.0",
+    "only types narrower than float64 need it; test_groups.py and test_table.py have them": (
+        "alphapo: in _shaped, beta / abs(alpha) -> beta * abs(alpha)",
+        "alphapo: in _shaped, beta / abs(alpha) -> beta",
+        "alphapo: in _shaped, abs(alpha) -> alpha",
+        "alphapo: in _shaped, abs(alpha) -> abs(-alpha)",
+        *(f"{loss}: in _targets, max(alpha, torch.finfo(worth.dtype).tiny) -> alpha" for loss in ("infonca", "nca")),
     ),
+    "what it is multiplied by is 0 there": ("infonca: in _targets, 0.0 -> 1.0",),
     "tokens are the second of two axes": ("ld_dpo: in _tail, -1 -> 1",),
 }
 
