@@ -10,14 +10,15 @@ import peft
 import pytest
 import torch
 from safetensors.numpy import load_file
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pairwright.errors import InputError
 from pairwright.logprobs.models import open_model, quiet_peft
 from pairwright.preferences import Preferences
 from pairwright.train import resolve, train
-from pairwright.train.job import fit, prepare
-from pairwright.train.sync import REFERENCE, move
+from pairwright.train.job import fit, make_trainer, prepare
+from pairwright.train.sync import REFERENCE, SyncReference, move
+from pairwright.train.trainer import PairTrainer
 
 FAST: dict[str, Any] = {"learning_rate": 0.01, "per_device_train_batch_size": 2, "logging_steps": 1, "max_steps": 6}
 
@@ -119,7 +120,8 @@ def test_what_moves_the_reference_is_part_of_the_run(model: Path, prefs: Prefere
     assert prepared.reference == "frozen"
     assert prepared.origin == f"{model}, at each step, which goes to the policy by 0.5 each 16 steps"
     done = train(prefs, model=model, output=tmp_path, reference_mix=0.5, **FAST)
-    assert "Reference: moving." in (done.model / "README.md").read_text()
+    said = "Reference: frozen: llama, at each step, which goes to the policy by 0.5 each step."
+    assert said in (done.model / "README.md").read_text()
 
 
 def test_an_adapter_has_no_reference_that_moves(model: Path, prefs: Preferences, tmp_path: Path) -> None:
@@ -129,3 +131,44 @@ def test_an_adapter_has_no_reference_that_moves(model: Path, prefs: Preferences,
         ).save_pretrained(tmp_path / "adapter")
     with pytest.raises(InputError, match="is an adapter; leave reference_mix out"):
         prepare(prefs, resolve(model=tmp_path / "adapter", tokenizer=str(model), reference_mix=0.5))
+
+
+def test_small_moves_add_up_below_float32(tmp_path: Path) -> None:
+    """A thousand moves of a thousandth go 1 - 0.999**1000 = 0.632 of the way; in bfloat16 alone they go nowhere."""
+    reference, policy = (torch.nn.Linear(4, 4, bias=False).to(torch.bfloat16) for _ in range(2))
+    with torch.no_grad():
+        reference.weight.fill_(1.0)
+        policy.weight.fill_(2.0)
+    mover = SyncReference(reference, mix=0.001, every=1)
+    state, args = TrainerState(global_step=1), TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    for _ in range(1000):
+        mover.on_step_end(args, state, TrainerControl(), model=policy)
+    assert reference.weight.dtype == torch.bfloat16
+    assert reference.weight[0, 0].item() == pytest.approx(1.632, abs=0.01)
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    mover.keep(folder)
+    fresh = torch.nn.Linear(4, 4, bias=False).to(torch.bfloat16)
+    again = SyncReference(fresh, mix=0.001, every=1)
+    again.on_train_begin(args, state, TrainerControl())
+    for each in (mover, again):
+        each.on_step_end(args, state, TrainerControl(), model=policy)
+        each.keep(folder)
+    assert torch.equal(fresh.weight, reference.weight)
+    assert load_file(folder / REFERENCE)["weight"][0, 0] == pytest.approx(2 - 0.999**1001, abs=1e-5)
+
+
+def test_the_whole_way_is_a_copy_below_float32_too() -> None:
+    reference, policy = (torch.nn.Linear(50, 40).to(torch.bfloat16) for _ in range(2))
+    exact = {name: weight.detach().float() for name, weight in reference.named_parameters()}
+    move(reference, policy, mix=1.0, exact=exact)
+    assert torch.equal(reference.weight, policy.weight)
+
+
+def test_weights_that_are_spread_have_no_reference_that_moves(
+    model: Path, prefs: Preferences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PairTrainer, "is_spread", property(lambda self: True))
+    with pytest.raises(InputError, match=r"reference_mix needs all weights in each process.*or use the profile ddp"):
+        make_trainer(prepare(prefs, resolve(model=model, reference_mix=0.5, **FAST)), tmp_path)
+    make_trainer(prepare(prefs, resolve(model=model, reference="frozen", **FAST)), tmp_path)

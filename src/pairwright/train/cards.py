@@ -18,6 +18,7 @@ def model_card(
     dropped: Mapping[str, int],
     notes: Sequence[str],
     reference: str,
+    origin: str,
     goal: GoalFormat | None,
     last: Mapping[str, Any],
 ) -> str:
@@ -30,10 +31,15 @@ def model_card(
         dropped: what was not, by reason.
         notes: what a reader should know of the data and of how they were written, a sentence each.
         reference: what the policy was compared with.
+        origin: where the reference's numbers come from, in words; empty where there are none.
         goal: how goals are said; None where the model takes none.
         last: the last line of metrics.
     """
-    parts = [_front(config), f"# {_title(config)}", _what(config, examples, reference)]
+    parts = [
+        _front(config),
+        f"# {_title(config)}",
+        _what(config, examples, _reference(config, lineage, reference, origin)),
+    ]
     if goal is not None:
         parts.append(_goals(goal))
     parts += [_data(lineage, dropped, notes), _terms(config), _settings(config), _numbers(last)]
@@ -52,6 +58,15 @@ def _base(config: TrainConfig) -> str:
 
 def _title(config: TrainConfig) -> str:
     return f"{name_of(config.model)}, trained with {config.loss_name}"
+
+
+def _reference(config: TrainConfig, lineage: Sequence[Step], reference: str, origin: str) -> str:
+    """The reference and its model. Directories are called by their own names."""
+    makers = (step.settings.get("model") for step in lineage if step.name == "logprobs")
+    for place in sorted({str(each) for each in (config.model, config.reference_model, *makers) if each}, key=len)[::-1]:
+        if "/" in place and (Path(place).is_dir() or Path(place).is_absolute()):
+            origin = origin.replace(place, name_of(place))
+    return f"{reference}: {origin}" if origin else reference
 
 
 def _what(config: TrainConfig, examples: int, reference: str) -> str:
@@ -76,10 +91,19 @@ def _terms(config: TrainConfig) -> str:
 
 def _goals(goal: GoalFormat) -> str:
     said = goal.say(goal.best).replace("\n", "\n> ")
+    what, best = _ASKED[goal.asks]
     return (
-        f"## Asking for a score\n\nThis model can be asked for a score. The sentence goes into the {goal.placement} "
-        f"message; the best score is asked for so (`generation_goal.json` has the format):\n\n> {said}"
+        f"## Asking for {what}\n\nThis model can be asked for {what}. The sentence goes into the {goal.placement} "
+        f"message; {best} is asked for so (`generation_goal.json` has the format):\n\n> {said}"
     )
+
+
+_ASKED = {
+    "scores": ("a score", "the best score"),
+    "class": ("a class of answers", "the best class"),
+    "direction": ("a direction (weights of several scores)", "the direction of the first score alone"),
+}
+"""What a model with goals can be asked for, and what the example asks for."""
 
 
 def _data(lineage: tuple[Step, ...], dropped: Mapping[str, int], notes: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairwright.errors import InputError, need
-from pairwright.goals import Goal, GoalFormat
+from pairwright.goals import GoalFormat
 from pairwright.logprobs.columns import placement_for
 from pairwright.logprobs.digest import model_digest
 from pairwright.logprobs.models import Dtype, no_bars, open_config, open_model, open_tokenizer
@@ -31,15 +31,17 @@ from pairwright.train.cards import model_card
 from pairwright.train.config import TrainConfig, in_one_sentence, resolve
 from pairwright.train.data import group_examples, pair_examples, point_examples
 from pairwright.train.examples import Examples
-from pairwright.train.losses import Said
+from pairwright.train.losses import Said, sources_of
 from pairwright.train.origin import reference_of
 from pairwright.train.output import claim, look, remove_checkpoints
 from pairwright.train.policy import has_adapter, open_policy, whole_policy, write_adapter
 from pairwright.train.ranks import by_first, launched
+from pairwright.train.wants import check_judged
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainingArguments
 
+    from pairwright.losses import Asks
     from pairwright.train.reference import Reference
     from pairwright.train.trainer import PairTrainer
 
@@ -167,12 +169,21 @@ def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
     """Decide everything about a run: tokens, limits, reference, placement of goals. Nothing is written.
 
     Raises:
-        InputError: data, model and settings do not fit each other.
+        InputError: data, model and settings do not fit each other, or the loss refuses the scores or goals of the data.
     """
+    from pairwright.losses import asks
+    from pairwright.train.trial import try_data
+
     tokenizer = open_tokenizer(config.tokenizer or config.model)
     limits = Limits.of(open_config(config.model), config.max_length, config.max_prompt_length)
     reference, origin = reference_of(prefs, config)
+    asked = asks(config.bound_loss())
+    if "anchor" in asked.needs:
+        config = config.model_copy(update={"anchor_goal": _anchor(prefs, config)})
     examples = _examples(prefs, config, tokenizer, limits, reference)
+    if asked.needs & {"score", "scores"} or any(":" in term.name for term in config.terms):
+        try_data(config.bound_loss(), examples.rows, config.examples)
+    examples = examples._replace(notes=(*examples.notes, *_of_micro_batches(config, asked)))
     goal = _goal(prefs, tokenizer) if config.examples == "pairs" else None
     check_tokens(
         [ids for row in examples.rows for ids in (row.prompt, *row.answers, *(row.anchor or ()))], config.model
@@ -197,12 +208,31 @@ def _examples(prefs: Preferences, config: TrainConfig, tokenizer: Any, limits: L
         return point_examples(prefs, tokenizer, score=score, threshold=config.threshold, **strangers, **every)
     if config.examples == "groups":
         return group_examples(prefs, tokenizer, score=score, scores=asked.scores, **every)
-    anchor = _anchor(prefs, config) if "anchor" in asked.needs else None
-    return pair_examples(prefs, tokenizer, score=score, scores=asked.scores, anchor=anchor, **strangers, **every)
+    check_judged(prefs, [term.name for term in config.terms])
+    goal = config.anchor_goal
+    return pair_examples(prefs, tokenizer, score=score, scores=asked.scores, anchor=goal, **strangers, **every)
 
 
-def _anchor(prefs: Preferences, config: TrainConfig) -> Goal:
-    """The goal that generation will ask for.
+def _of_micro_batches(config: TrainConfig, asked: "Asks") -> tuple[str, ...]:
+    """What a reader should know where a loss sees one micro-batch at a time, and a step has several."""
+    parts = int(config.trainer.get("gradient_accumulation_steps", 1))
+    notes = []
+    if asked.of_batch and parts * launched() > 1:
+        notes.append(
+            f"the loss compares the rows of one micro-batch of one process, of which a step has {parts * launched()}; "
+            "in other parts the same step has another loss"
+        )
+    if asked.baseline is not None and parts > 1:
+        what = {
+            "mismatched_kl": "the estimate of KL is of one micro-batch",
+            "running_mean": "the mean of rewards goes on from micro-batch to micro-batch",
+        }[asked.baseline]
+        notes.append(f"{what}, of which a step has {parts}; in other parts the same step has another loss")
+    return tuple(notes)
+
+
+def _anchor(prefs: Preferences, config: TrainConfig) -> float | tuple[float, ...]:
+    """The goal that generation will ask for: the one that is said, or the top of the data's format.
 
     Raises:
         InputError: the pairs ask for no goals, or for goals of other parts.
@@ -210,22 +240,24 @@ def _anchor(prefs: Preferences, config: TrainConfig) -> Goal:
     form = prefs.goal_format
     if form is None:
         raise InputError(f"loss {config.loss_name!r} needs pairs that ask for a goal; relabel the data first")
-    if config.anchor_goal is None:
-        return form.best
     try:
-        form.say(config.anchor_goal)
+        goal = form.canonical(form.best if config.anchor_goal is None else config.anchor_goal)
     except InputError as error:
         raise InputError(f"anchor_goal: {error}") from error
-    return config.anchor_goal
+    return tuple(map(float, goal)) if isinstance(goal, Sequence) else float(goal)
 
 
 def _mark(config: TrainConfig, examples: Examples, reference: str) -> str:
     """SHA-256 of all that decides the weights: settings, data, processes, and models by content, wherever they stand.
 
-    The reference's numbers are no part of it: where they come from is, and their last bits differ between machines.
+    The reference's numbers are no part of it: where they come from is, and their last bits differ between machines. A
+    loss by its name and a list of just this loss are the same; one's own has the file that it stands in.
     """
     facts = config.model_dump(mode="json") | {"data": examples.digest(), "reference": reference}
-    del facts["keep_checkpoints"]
+    for name in ("keep_checkpoints", "loss_settings", "divergence", "weighting"):
+        del facts[name]
+    facts["loss"] = [term.model_dump(mode="json") for term in config.terms]
+    facts["sources"] = sources_of(config.terms)
     facts["trainer"] = {name: value for name, value in facts["trainer"].items() if name not in _HOUSEKEEPING}
     facts |= {"processes": launched(), "precision": os.environ.get("ACCELERATE_MIXED_PRECISION", "no")}
     facts["spread"] = {name: os.environ[name] for name in _SPREAD if os.environ.get(name, "false") != "false"}
@@ -427,7 +459,8 @@ def _save(policy: Any, prefs: Preferences, prepared: Prepared, done: TrainedMode
         examples=done.examples,
         dropped=done.dropped,
         notes=prepared.examples.notes,
-        reference="moving" if config.reference_mix is not None else prepared.reference.replace("_", " "),
+        reference=prepared.reference.replace("_", " "),
+        origin=prepared.origin,
         goal=prepared.goal,
         last=lines[-1] if lines else {},
     )
@@ -444,6 +477,7 @@ def _record(prefs: Preferences, prepared: Prepared, done: TrainedModel, *, steps
         "config": prepared.config.model_dump(mode="json"),
         "limits": prepared.limits._asdict(),
         "reference": prepared.reference,
+        "origin": prepared.origin,
         "goal": None if prepared.goal is None else prepared.goal.model_dump(mode="json"),
         "examples": done.examples,
         "dropped": done.dropped,
