@@ -93,5 +93,5 @@ def test_half_precision_gives_half_precision(loss: Any) -> None:
 
 def test_points_of_integers() -> None:
     answers = Side(tensor([-10.0, -12.0]), length=tensor([8, 10]), ref=tensor([-11, -11]))
-    out = LOSSES["sft"](PointLogps(answers, tensor([True, False])))
+    out = LOSSES["sft"](PointLogps(answers, tensor([True, True])))
     assert out.loss.tolist() == pytest.approx([1.25, 1.2])

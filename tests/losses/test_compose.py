@@ -98,7 +98,7 @@ def test_groups_and_single_answers_are_summed_too() -> None:
     point = points()
     out = compose([Term("kto"), Term("sft", 0.1)])(point)
     assert isinstance(out, PointLoss)
-    assert torch.allclose(out.loss, kto(point).loss - 0.1 * point.answers.mean_logp, rtol=1e-12)
+    assert torch.allclose(out.loss, kto(point).loss - 0.1 * (point.wanted * point.answers.mean_logp), rtol=1e-12)
 
 
 def test_a_second_term_of_one_name_has_a_number() -> None:

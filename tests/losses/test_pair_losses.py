@@ -372,14 +372,14 @@ def test_orpo_keeps_the_odds_of_an_answer_that_is_nearly_sure(distance: float) -
 # Likelihood.
 
 
-def test_sft_of_single_answers_learns_from_each_of_them() -> None:
-    """Means of the worked example: -10/8 and -12/10, wanted or not."""
+def test_sft_of_single_answers_learns_from_each_wanted_one() -> None:
+    """Means of the worked example: -10/8 and -12/10."""
     assert takes(sft) == (PairLogps, PointLogps)
     given = points()
     out = sft(given)
-    assert out.loss.tolist() == pytest.approx([1.25, 1.2], abs=1e-12)
+    assert out.loss.tolist() == pytest.approx([1.25, 0.0], abs=1e-12)
     assert out.rewards.tolist() == pytest.approx([-1.25, -1.2], abs=1e-12)
-    assert sft(given._replace(wanted=~given.wanted)).loss.tolist() == out.loss.tolist()
+    assert sft(given._replace(wanted=~given.wanted)).loss.tolist() == pytest.approx([0.0, 1.2], abs=1e-12)
 
 
 def test_sft_sum_is_sft_times_the_length() -> None:

@@ -85,8 +85,9 @@ def check_loss(loss: Loss, **settings: Any) -> None:
     - Of a group: the order of the answers does not matter, absent ones change nothing, one alone is no fault, and a
       pair is a group of two.
 
-    What it does not see: the formula itself; a loss of single answers that forgot `wanted`, which it takes for a
-    supervised one (`sft`); a loss that forgets goals (it asks for finite values only); weights of the wrong size.
+    What it does not see: the formula itself; a loss of single answers that forgot `wanted`, or gives unwanted ones no
+    slope, which it takes for a supervised one (`sft`); a loss that forgets goals (it asks for finite values only);
+    weights of the wrong size.
 
     Args:
         loss: a function of a record (`takes` reads which) that gives the result of that kind.

@@ -68,7 +68,7 @@ def check_group_direction(case: Case) -> None:
 def check_point_direction(case: Case) -> None:
     """Where the policy is its reference, a step downhill raises wanted answers and lowers unwanted ones.
 
-    A loss that gives one value whatever is wanted (`sft`) need only raise.
+    A loss that gives one value whatever is wanted, or no slope to any unwanted answer (`sft`), need only raise.
 
     Raises:
         AssertionError: it does not.
@@ -80,7 +80,8 @@ def check_point_direction(case: Case) -> None:
     # At policy = reference a loss may have one value for both; elsewhere only one that ignores `wanted` has.
     other = case.random()
     ignores = close(case.loss(other).loss, case.loss(other._replace(wanted=~other.wanted)).loss)
-    if not ignores and not (slope[~wanted] > 0).all():
+    silent = not slope[~wanted].any() and not slopes(case, other)["answers"][~other.wanted].any()
+    if not ignores and not silent and not (slope[~wanted] > 0).all():
         raise case.fail(f"a step downhill must lower an unwanted answer; the gradient is {slope[~wanted][0]:g}")
 
 
