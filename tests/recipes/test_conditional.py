@@ -10,6 +10,8 @@ import pytest
 from pairwright.pipeline import read_recipe, run
 from pairwright.pipeline.plan import make_plan
 from pairwright.preferences import Preferences
+from recipes.test_local import RUNS
+from recipes.test_rounds import ROUNDS
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 NAMES = ("steerlm", "c_rlft", "dpa", "mpo", "sppo", "algorithm1")
@@ -26,6 +28,12 @@ def test_each_trains_from_the_base_and_says_where_it_is_from(name: str) -> None:
     assert steps["answers"].settings["model"] == f"step:{name}"
     head = (RECIPES / f"local_{name}.yaml").read_text(encoding="utf-8").split("\n- ")[0]
     assert "# Source: arXiv " in head
+
+
+def test_every_recipe_for_ones_own_data_is_run_by_a_test() -> None:
+    """Here, in test_local.py or in test_rounds.py; the dry run of each is in test_recipes.py."""
+    run_here = {f"local_{name}" for name in NAMES}
+    assert {path.stem for path in RECIPES.glob("local_*.yaml")} == run_here | set(RUNS) | set(ROUNDS)
 
 
 def test_the_base_is_the_same_everywhere() -> None:
@@ -141,6 +149,8 @@ def c_rlft(steps: dict[str, Path]) -> None:
     assert (data["weight"] == 1.0).sum() == 24
     said = json.loads((steps["c_rlft"] / "model" / "generation_goal.json").read_text())
     assert (said["asks"], said["ranges"]) == ("class", [[1.0, 2.0]])
+    asked = Preferences.load(steps["answers"] / "data").responses.collect()["goal"].to_list()
+    assert asked[:2] == [[2.0], [1.0]]
 
 
 def dpa(steps: dict[str, Path]) -> None:
