@@ -125,6 +125,17 @@ def test_the_mean_is_over_all_rewards_so_far_and_of_this_batch() -> None:
     assert RunningMean()(now(sides([1.0, 1.0], [2.0, 2.0]), told, weight=[0.0, 0.0])).item() == 0.0
 
 
+def test_the_mean_is_moved_without_a_look_from_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look waits for the device. Only a checkpoint takes the numbers: 1 + 2 + 3 + 4 of four."""
+    mean, looks = RunningMean(), []
+    for name in ("tolist", "item", "__float__", "__bool__"):
+        plain = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda self, plain=plain: (looks.append(1), plain(self))[1])
+    mean(now(sides([1.0, 2.0], [3.0, 4.0]), told))
+    assert not looks
+    assert mean.state() == {"total": 10.0, "count": 4.0}
+
+
 def test_rewards_of_single_answers_count_once_and_groups_have_no_mean() -> None:
     from pairwright.losses import Side
 

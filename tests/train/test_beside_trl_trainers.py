@@ -15,8 +15,9 @@ import pytest
 
 import tiny
 from pairwright.chat import assistant, prompt_id, user
+from pairwright.errors import InputError
 from pairwright.preferences import Preferences
-from pairwright.train import train
+from pairwright.train import resolve, train
 
 STEPS, BATCH = 4, 4
 REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins")
@@ -256,30 +257,23 @@ def test_orpo_trainer(model: Path, tmp_path: Path) -> None:
     assert found["loss"] != pytest.approx(expected["loss"], rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("refusal", "settings", "loss"),
-    [
-        (
-            "is only supported for the following loss types",
-            {"loss_type": ["nca_pair"], "f_divergence_type": "js_divergence"},
-            {"name": "nca_pair", "divergence": "js_divergence"},
-        ),
-        (
-            "WPO-style weighting is not implemented for 'aot'",
-            {"loss_type": ["aot"], "use_weighting": True},
-            {"name": "aot", "weighting": "wpo"},
-        ),
-    ],
-)
-def test_what_trl_refuses_and_we_do_not(
-    refusal: str, settings: dict[str, Any], loss: dict[str, Any], model: Path, tmp_path: Path
-) -> None:
-    """Losses with a zero of their own keep it, as every divergence of ours is 0 at policy = reference; and a value of a
-    sorted loss stands with its pair here, so that it can be weighted with it."""
+def test_a_divergence_that_trl_refuses_and_we_do_not(model: Path, tmp_path: Path) -> None:
+    """Losses with a zero of their own keep it, as every divergence of ours is 0 at policy = reference."""
     prefs = tiny.preferences(BATCH)
-    with pytest.raises((ValueError, NotImplementedError), match=refusal):
+    settings = {"loss_type": ["nca_pair"], "f_divergence_type": "js_divergence"}
+    with pytest.raises(ValueError, match="is only supported for the following loss types"):
         theirs("DPO", model, pairs(prefs), tmp_path / "trl", steps=1, **settings)
-    assert ours([loss], model, prefs, tmp_path / "ours", steps=1)[0]["loss"] > 0
+    loss = [{"name": "nca_pair", "divergence": "js_divergence"}]
+    assert ours(loss, model, prefs, tmp_path / "ours", steps=1)[0]["loss"] > 0
+
+
+def test_a_weighting_that_both_refuse(model: Path, tmp_path: Path) -> None:
+    """A value of a sorted loss is of two pairs."""
+    prefs = tiny.preferences(BATCH)
+    with pytest.raises(NotImplementedError, match="WPO-style weighting is not implemented for 'aot'"):
+        theirs("DPO", model, pairs(prefs), tmp_path / "trl", steps=1, loss_type=["aot"], use_weighting=True)
+    with pytest.raises(InputError, match="'aot' takes no weighting"):
+        resolve(model=model, loss="aot", weighting="wpo")
 
 
 def test_kto_of_one_answer_at_a_time(model: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "groups": {"loss": ["infonca", {"name": "rrhf", "weight": 0.1}], "examples": "groups"},
     "twice": {"loss": [{"name": "dpo", "beta": 0.1}, {"name": "dpo", "beta": 0.5, "divergence": "forward_kl"}]},
     "three": {"loss": ["bco", {"name": "dpo", "weighting": "wpo_plain"}, {"name": "sft", "weight": 0.1}]},
-    "divergence": {"loss": "kto", "divergence": {"name": "alpha_divergence", "alpha": 0.3}},
+    "divergence": {"loss": "bco", "divergence": {"name": "alpha_divergence", "alpha": 0.3}},
     "weighting": {"loss": "dpo", "weighting": WPO},
     "tokens_of_an_adapter": {"loss": "ld_dpo", "lora": {"r": 2}},
     "named": {"loss": "modpo", "margins": {"chance": 0.5}},

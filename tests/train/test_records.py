@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
 from pairwright.logprobs.core import Batch, TokenLogps, answer_logps, token_values
@@ -326,3 +327,34 @@ def test_the_terms_of_a_sum_are_computed_once_for_a_step(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "counted_losses", module)
     measures_of(PairLogps(side(-3.0), side(-2.0)), loss=compose([Term("counted_losses:counted"), Term("sft")]))
     assert len(calls) == 1
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes a host wait for its device: a number taken out of a tensor, or a shape that depends on one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found += func.overloadpacket in (
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.nonzero,
+            torch.ops.aten.masked_select,
+            torch.ops.aten.index,
+        )
+        return func(*args, **(kwargs or {}))
+
+
+def test_records_measures_and_sums_do_not_wait_for_the_device_but_for_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4 pairs without goals; the sums of all measures come over in one list."""
+    inputs = collate([example(5, (10, 2), (11, 2), refs=(-1.0, -2.0)) for _ in range(4)])
+    lists: list[int] = []
+    plain = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda values: (lists.append(len(values)), plain(values))[1])
+    meter = Meter()
+    with Waits() as waits:
+        pair = pairs_of(answers_of(said(inputs), inputs, Known(inputs["ref"])), inputs)
+        meter.add(measures(pair, dpo(pair), inputs["weight"], terms={}, baseline=""), inputs["filler"])
+    assert (waits.found, len(lists)) == (0, 1)
+    assert meter.sums["rows"] == 4.0
