@@ -28,12 +28,13 @@ class Die(TrainerCallback):
 
 
 def one(asked: dict[str, Any], output: Path) -> None:
-    """Train on made-up pairs of different weights."""
+    """Train on made-up pairs of different weights; answers without pairs have none."""
     import tiny
     from pairwright.train import resolve
     from pairwright.train.job import fit, prepare
 
-    prefs = tiny.preferences(asked["pairs"], weights=[1.0 + i % 3 for i in range(asked["pairs"])])
+    paired = asked["settings"].get("examples", "pairs") == "pairs"
+    prefs = tiny.preferences(asked["pairs"], weights=[1.0 + i % 3 for i in range(asked["pairs"])] if paired else None)
     callbacks = [Die(**asked["die"])] if "die" in asked else []
     done = fit(prefs, prepare(prefs, resolve(**asked["settings"])), output, callbacks=callbacks)
     # Whoever comes back finds the model, whichever process wrote it.
