@@ -119,10 +119,17 @@ def test_a_line_is_frozen_and_used_again_for_new_data(kind: str, tmp_path: Path)
         ({"range": [5, 2]}, "must rise"),
         ({"range": [0, float("inf")]}, "finite"),
         ({"percentiles": [99, 1]}, "percentiles must rise"),
-        ({"percentiles": [1, 101]}, "less than or equal to 100"),
+        (
+            {"percentiles": [1, 101]},
+            r"scale: percentiles are two numbers from 0 to 100, such as \[1, 99\], not \[1, 101\]$",
+        ),
+        ({"range": ["a", 2]}, r"scale: range is two finite numbers, \[lo, hi\], or such two .* not \['a', 2\]$"),
+        ({"range": [0, 1], "to": [1]}, r"scale: to is two finite numbers, such as \[1, 10\], not \[1\]$"),
+        ({"range": [-1e308, 1e308]}, "range of score is wider than numbers go"),
+        ({"range": [0, 1], "to": [-1e308, 1e308]}, "to is wider than numbers go"),
         ({"range": [0, 1], "percentiles": [1, 99]}, "give one of range, percentiles, like, not range and percentiles"),
         ({}, "not none"),
-        ({"rnge": [0, 1]}, "rnge"),
+        ({"rnge": [0, 1]}, "scale: there is no 'rnge'; did you mean 'range'"),
         ("percentiles", "{range: "),
         ({"range": {"score_x": [0, 1]}}, "gave no column 'score_x'"),
         ({"range": {}}, "there is no range for score"),
@@ -150,6 +157,50 @@ def test_a_line_of_another_scorer_or_column_is_refused() -> None:
         score(table(raw), "rules", verify="length", scale={"like": old})
     with pytest.raises(InputError, match=r"holds no scale of score_b \(it has those of score\)"):
         score(table(raw), "column", by="score_rm", into="score_b", scale={"like": old})
+
+
+def test_a_line_of_the_same_scorer_with_other_settings_is_refused_and_its_ends_are_said(tmp_path: Path) -> None:
+    raw: dict[str, list[float | None]] = {"score_a": [0.0, 8.0], "score_b": [0.0, 800.0]}
+    old = score(table(raw), "column", by="score_a", scale={"range": [0, 8]}).save(tmp_path / "old")
+    with pytest.raises(InputError, match=r"column with by 'score_a', not 'score_b'.* give range: \[0.0, 8.0\]"):
+        score(table(raw), "column", by="score_b", scale={"like": old})
+    old = score(table(raw), "rules", verify=["length"], scale={"range": [0, 1]}).save(tmp_path / "rules")
+    score(table(raw), "rules", verify=["length"], scale={"like": old})
+    with pytest.raises(InputError, match="rules with levels None, not"):
+        score(table(raw), "rules", verify=["length"], levels=[0, 5], scale={"like": old})
+
+
+def test_a_path_is_the_same_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "score_a").mkdir()
+    raw: dict[str, list[float | None]] = {"score_a": [0.0, 8.0]}
+    old = score(table(raw), "column", by="score_a", scale={"range": [0, 8]})
+    lines = old.lineage[-1]
+    settings = lines.settings | {"by": str(tmp_path / "score_a")}
+    elsewhere = Preferences.of(old.prompts, old.responses, None, (lines.model_copy(update={"settings": settings}),))
+    assert numbers(score(table(raw), "column", by="score_a", scale={"like": elsewhere})) == [1.0, 10.0]
+
+
+def test_scores_without_a_line_take_the_place_of_the_line(tmp_path: Path) -> None:
+    raw: dict[str, list[float | None]] = {"score_a": [0.0, 8.0]}
+    old = score(table(raw), "column", by="score_a", scale={"range": [0, 8]})
+    beside = score(old, "column", by="score_a", into="score_b")
+    assert numbers(score(table(raw), "column", by="score_a", scale={"like": beside})) == [1.0, 10.0]
+    raw_again = score(beside, "column", by="score_a")
+    with pytest.raises(InputError, match=r"holds no scale of score \(it has none\)"):
+        score(table(raw), "column", by="score_a", scale={"like": raw_again})
+
+
+def test_a_step_of_attributes_takes_the_lines_of_its_columns_alone() -> None:
+    """The second step writes score_n_b and nothing else: score_n keeps its line, score_n_b has none any more."""
+    raw: dict[str, list[float | None]] = {"score_a": [0.0, 8.0], "score_b": [0.0, 4.0]}
+    old = score(table(raw), "column", by="score_a", into="score_n", scale={"range": [0, 8]})
+    old = score(old, "column", by=["score_b"], into="score_n", scale={"range": [0, 4]})
+    old = score(old, "column", by=["score_b"], into="score_n")
+    again = score(table(raw), "column", by="score_a", into="score_n", scale={"like": old})
+    assert numbers(again, "score_n") == [1.0, 10.0]
+    with pytest.raises(InputError, match="holds no scale of score_n_b"):
+        score(table(raw), "column", by=["score_b"], into="score_n", scale={"like": old})
 
 
 def test_infinite_scores_are_null_before_the_range_is_found() -> None:

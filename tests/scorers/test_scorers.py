@@ -106,6 +106,38 @@ def test_a_sample_has_prompt_answer_extras_and_numbers(prefs: Preferences, mine:
 def test_replaced_scores_are_said(prefs: Preferences, mine: ModuleType) -> None:
     step = score(prefs, "mine_scorers:matches").lineage[-1]
     assert "The 3 numbers that were in score are replaced." in step.notes
+    assert not any("pairs" in note for note in step.notes)  # 1 against 0: the pair is as it was
+
+
+def test_pairs_that_new_scores_turn_round_are_counted(prefs: Preferences, mine: ModuleType) -> None:
+    """Of the pairs (0, 1), (1, 0) and (2, 3) the second (0 against 1) and the third (0 against 1) turn."""
+    pairs = pl.DataFrame({"prompt_id": ["a", "a", "b"], "chosen_id": [0, 1, 2], "rejected_id": [1, 0, 3]})
+    three = Preferences.of(prefs.prompts, prefs.responses, pairs)
+    notes = score(three, "mine_scorers:matches").lineage[-1].notes
+    said = [note for note in notes if "pairs" in note]
+    assert len(said) == 1
+    assert said[0].startswith("2 pairs have a chosen answer whose score is now below that of the rejected one;")
+    assert not any("pairs" in note for note in score(three, "mine_scorers:matches", into="score_new").lineage[-1].notes)
+
+
+def test_what_is_missing_never_reaches_a_scorer_and_an_empty_answer_does(mine: ModuleType) -> None:
+    """In order: no answer; an answer without text; no prompt; an answer to a prompt that is not there; a sound one."""
+    said = [{"role": "assistant", "content": "x"}]
+    prompts = pl.DataFrame({"prompt_id": ["a", "b"], "prompt": [[{"role": "user", "content": "Q"}], None]})
+    answers = pl.DataFrame(
+        {
+            "prompt_id": ["a", "a", "b", "nowhere", "a"],
+            "response": [None, [{"role": "assistant", "content": ""}], said, said, said],
+        }
+    )
+    prefs = Preferences.of(prompts, answers)
+    result = score(prefs, "rules", verify={"with": "length", "high": 3})
+    assert result.responses.collect()["score"].to_list() == [None, 0.0, None, None, 1.0]
+    assert result.lineage[-1].settings["unscored"] == {"missing_answer": 1, "missing_prompt": 2}
+    kept = score(prefs, "rules", verify={"with": "no_regex", "pattern": "x"}).responses.collect()["score"]
+    assert kept.to_list() == [None, 1.0, None, None, 0.0]
+    score(prefs, "mine_scorers:length", into="score_length")
+    assert [sample.answer for sample in mine.seen] == ["", "x"]
 
 
 def test_a_scorer_that_takes_all_answers(prefs: Preferences, mine: ModuleType) -> None:

@@ -1,6 +1,8 @@
 """Normalisation: the scores of a scorer on one scale, by a line that is written down and used again for new data."""
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -19,6 +21,20 @@ Range = tuple[
 ]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 KINDS = ("range", "percentiles", "like")
+_WORK = frozenset(
+    [
+        *("into", "unscored", "scale"),  # the verb's own
+        *("dtype", "batch_tokens", "ray"),
+        *("concurrency", "rate", "retries", "timeout", "prompt_price", "answer_price", "key", "cache"),
+    ]
+)
+"""Settings that say how the work is done; every other one of a scorer decides its numbers."""
+_SHAPES = {
+    "range": "range is two finite numbers, [lo, hi], or such two for each column by its name",
+    "percentiles": "percentiles are two numbers from 0 to 100, such as [1, 99]",
+    "like": "like is a directory or file of scored data, or a Preferences",
+    "to": "to is two finite numbers, such as [1, 10]",
+}
 
 
 class Scale(BaseModel):
@@ -76,10 +92,21 @@ def parsed(scale: Any) -> Scale:
             f"score: scale is {{range: [lo, hi]}}, {{percentiles: [1, 99]}} or {{like: DATA}}, not {scale!r}"
         )
     try:
-        return Scale(**scale)
-    except (ValidationError, TypeError) as error:
-        what = plain(error) if isinstance(error, ValidationError) else str(error)
-        raise InputError(f"score: scale: {what}") from error
+        return Scale.model_validate(dict(scale))
+    except ValidationError as error:
+        raise InputError(f"score: scale: {_wrong(scale, error)}") from error
+
+
+def _wrong(scale: Mapping[Any, Any], error: ValidationError) -> str:
+    """What is wrong, without the names of types."""
+    unknown = [name for name in scale if name not in Scale.model_fields]
+    if unknown:
+        hint = nearest(str(unknown[0]), _SHAPES) or f"; there are {', '.join(_SHAPES)}"
+        return f"there is no {unknown[0]!r}{hint}"
+    place = next((str(item["loc"][0]) for item in error.errors() if item["loc"]), "")
+    if place:
+        return f"{_SHAPES[place]}, not {scale[place]!r:.80}"
+    return plain(error).removeprefix("value: Value error, ").partition(" (got ")[0]
 
 
 def as_setting(scale: Scale) -> dict[str, Any]:
@@ -90,7 +117,7 @@ def as_setting(scale: Scale) -> dict[str, Any]:
     return TypeAdapter(dict[str, Any]).dump_python(said, mode="json")  # type: ignore[no-any-return]
 
 
-def scaled(columns: Mapping[str, pl.Series], scale: Scale, prefs: Preferences, *, scorer: str) -> Scaled:
+def scaled(columns: Mapping[str, pl.Series], scale: Scale, prefs: Preferences, *, scorer: Mapping[str, Any]) -> Scaled:
     """Scores on one scale, each column by a line of its own:
 
         s' = a + (b - a) clip((s - low) / (high - low), 0, 1)
@@ -102,16 +129,20 @@ def scaled(columns: Mapping[str, pl.Series], scale: Scale, prefs: Preferences, *
         columns: the scorer's columns of the answers, in the order of `responses`; finite or null.
         scale: how the ranges are found.
         prefs: the data, for its training answers.
-        scorer: the name under which it stands in the lineage; `like` must speak of the same.
+        scorer: its name under `scorer`, and its settings, as they stand in the lineage; `like` must speak of a scorer
+            with the same.
 
     Raises:
-        InputError: a range does not rise, a column has none, or has no scores to find one from.
+        InputError: a range does not rise or is wider than numbers go, a column has none, or has no scores to find one
+            from; or `like` holds the line of other numbers.
 
     Source: arXiv 2410.08067, appendix B.1 ("linear transformations to the same 1-10 range"); the percentiles are ours.
     """
     scores = {name: column for name, column in columns.items() if column.dtype.is_float()}
     if not scores:
-        raise InputError(f"score: {scorer} gave no column of scores, so there is nothing to scale; leave out scale")
+        raise InputError(
+            f"score: {scorer['scorer']} gave no column of scores, so there is nothing to scale; leave out scale"
+        )
     lines = _lines(scores, scale, prefs, scorer)
     mapped, found, notes = dict(columns), dict[str, dict[str, Any]](), list[str]()
     for name, (low, high, (first, last)) in lines.items():
@@ -126,14 +157,24 @@ def scaled(columns: Mapping[str, pl.Series], scale: Scale, prefs: Preferences, *
     return Scaled(mapped, found, tuple(notes))
 
 
-def _lines(scores: Mapping[str, pl.Series], scale: Scale, prefs: Preferences, scorer: str) -> dict[str, Line]:
+def _lines(
+    scores: Mapping[str, pl.Series], scale: Scale, prefs: Preferences, scorer: Mapping[str, Any]
+) -> dict[str, Line]:
     if scale.like is not None:
         return _like(list(scores), scale.like, scorer)
     to = (1.0, 10.0) if scale.to is None else scale.to
     if not to[0] < to[1]:
         raise InputError(f"score: scale: to must rise from its first number to its second, not {to[0]:g} to {to[1]:g}")
+    _check_width("to", *to)
     ranges = _given(list(scores), scale.range) if scale.range is not None else _percentiles(scores, scale, prefs)
+    for name, (low, high) in ranges.items():
+        _check_width(f"the range of {name}", low, high)
     return {name: Line(low, high, to) for name, (low, high) in ranges.items()}
+
+
+def _check_width(what: str, low: float, high: float) -> None:
+    if not math.isfinite(high - low):
+        raise InputError(f"score: scale: {what} is wider than numbers go, {low:g} to {high:g}; give a narrower one")
 
 
 def _given(names: list[str], wanted: Range | Mapping[str, Range]) -> dict[str, Range]:
@@ -189,15 +230,16 @@ def _training(scores: Mapping[str, pl.Series], prefs: Preferences) -> pl.DataFra
     return fresh
 
 
-def _like(names: list[str], source: Preferences | str | Path, scorer: str) -> dict[str, Line]:
+def _like(names: list[str], source: Preferences | str | Path, scorer: Mapping[str, Any]) -> dict[str, Line]:
     """The lines that the lineage of other data holds."""
     lineage = source.lineage if isinstance(source, Preferences) else _lineage(Path(source))
     where = "the data" if isinstance(source, Preferences) else str(source)
-    held: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    held: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for step in lineage:
         if step.name == "score":
-            own = str(step.settings.get("scorer"))
-            held |= {name: (own, line) for name, line in step.found.get("scale", {}).items()}
+            for name in step.found.get("columns", [step.settings.get("into")]):
+                held.pop(name, None)  # scores without a line have taken the place of those with one
+            held |= {name: (step.settings, line) for name, line in step.found.get("scale", {}).items()}
     lines = {}
     for name in names:
         if name not in held:
@@ -206,13 +248,31 @@ def _like(names: list[str], source: Preferences | str | Path, scorer: str) -> di
                 f"score: scale: {where} holds no scale of {name} ({there}); score that data with scale first"
             )
         own, line = held[name]
-        if own != scorer:
+        if differs := _differs(own, scorer):
             raise InputError(
-                f"score: scale: the scale of {name} in {where} is of the scorer {own}, not of {scorer}, whose scores "
-                "are other numbers; take the scale of data that the same scorer scored"
+                f"score: scale: the scale of {name} in {where} is of the scorer {differs}, whose scores are other "
+                "numbers; take the scale of data that the same scorer scored with the same settings, or, if the "
+                f"numbers are the same all the same, give range: [{line['low']!r}, {line['high']!r}]"
             )
         lines[name] = Line(line["low"], line["high"], (line["to"][0], line["to"][1]))
     return lines
+
+
+def _differs(own: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Where two scorers' settings decide for other numbers: `column with by 'a', not 'b'`; empty where they do not."""
+    if own.get("scorer") != other["scorer"]:
+        return f"{own.get('scorer')}, not of {other['scorer']}"
+    for name in sorted(set(own) & set(other) - _WORK):
+        here, there = (_bare(settings.get(name)) for settings in (own, other))
+        if here != there:
+            return f"{own['scorer']} with {name} {here!r:.80}, not {there!r:.80}"
+    return ""
+
+
+def _bare(value: Any) -> Any:
+    """A setting as a manifest holds it, where paths are words and tuples are lists; a path that is there in full."""
+    said = json.loads(json.dumps(value, default=str))
+    return os.path.realpath(said) if isinstance(said, str) and os.path.exists(said) else said
 
 
 def _lineage(path: Path) -> tuple[Step, ...]:

@@ -9,7 +9,9 @@ from typing import Any, cast
 
 import polars as pl
 
+from pairwright.chat import Conversation
 from pairwright.errors import InputError
+from pairwright.logprobs.tokenise import is_absent
 from pairwright.plug import Plug, bind, find
 from pairwright.preferences import Preferences, Step
 from pairwright.scorers.sample import Sample, Score, Scores
@@ -32,6 +34,10 @@ def score(
     Several scorers at once are a mapping from their columns to what each is: `{score_short: {with: rules, verify:
     length}, score_rm: {with: reward_model, model: DIR, scale: {percentiles: [1, 99]}}}`. They run one after the other,
     each a step of the lineage.
+
+    A scorer of samples never sees an answer that is missing (`missing_answer`), nor one whose prompt is
+    (`missing_prompt`). An answer without text is there, and what it is worth is the scorer's to say: to `rules` it is
+    an answer like any other; `reward_model`, `ranker`, `judge` and `implicit`, which read it, give it none (`empty`).
 
     Args:
         prefs: prompts and answers.
@@ -60,9 +66,13 @@ def score(
     into = scores.into if into is None else into
     columns, why = _columns(scores, into, scorer)
     found, notes = dict(scores.found), list(scores.notes)
+    settled = cast(partial[Any], bound).keywords
     if wanted is not None:
-        columns, lines, said = scaled(columns, wanted, scores.prefs, scorer=scorer)
+        own = {"scorer": scorer, **settled}
+        columns, lines, said = scaled(columns, wanted, scores.prefs, scorer=own)
         found, notes = {**found, "scale": lines}, [*notes, *said]
+    if list(columns) != [into]:
+        found["columns"] = list(columns)
     held = _held(scores.prefs, list(columns))
     fresh = pl.DataFrame(list(columns.values()))
     responses = pl.concat([scores.prefs.responses.drop(list(columns), strict=False), fresh.lazy()], how="horizontal")
@@ -70,6 +80,7 @@ def score(
     notes += [
         f"The {count:,} {_words(columns[name])} that were in {name} are replaced." for name, count in held.items()
     ]
+    notes += _against(scores.prefs, {name: columns[name] for name in held})
     step = Step(
         name="score",
         settings={
@@ -77,7 +88,7 @@ def score(
             "into": into,
             "unscored": why,
             **({} if wanted is None else {"scale": as_setting(wanted)}),
-            **cast(partial[Any], bound).keywords,
+            **settled,
         },
         rows_in=fresh.height,
         rows_out=fresh.height,
@@ -100,8 +111,6 @@ def _several(
         raise InputError(
             f"score: {also[0]} belongs to one scorer; with several, say it inside of the one that it is for"
         )
-    if not scorers:
-        raise InputError("score: the mapping of columns to scorers is empty; give at least one")
     for column, asked in named(scorers).items():
         prefs = score(prefs, asked["with"], into=column, **{key: asked[key] for key in asked if key != "with"})
     return prefs
@@ -111,8 +120,12 @@ def named(scorers: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Several scorers by the column that each goes to: its name under `with`, and its settings.
 
     Raises:
-        InputError: one is neither a name nor a mapping with `with`.
+        InputError: there is none, or one is neither a name nor a mapping with `with`.
     """
+    if not scorers:
+        raise InputError(
+            "score: the mapping of columns to scorers is empty, so there is nothing to score with; give one"
+        )
     found: dict[str, Mapping[str, Any]] = {}
     for column, asked in scorers.items():
         one = {"with": asked} if isinstance(asked, str) else asked
@@ -159,6 +172,26 @@ def _held(prefs: Preferences, names: list[str]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
+def _against(prefs: Preferences, columns: Mapping[str, pl.Series]) -> list[str]:
+    """Of scores that replace others: how many pairs they order the other way, a sentence for each column."""
+    fresh = {name: column for name, column in columns.items() if column.dtype.is_float()}
+    if not fresh or not prefs.counts().pairs:
+        return []
+    table = pl.concat([prefs.responses.select("response_id"), pl.DataFrame(fresh).lazy()], how="horizontal")
+    both = prefs.pairs.select("chosen_id", "rejected_id")
+    for side in ("chosen", "rejected"):
+        names = {name: f"{name}_{side}" for name in fresh}
+        both = both.join(table.rename({"response_id": f"{side}_id", **names}), on=f"{side}_id", how="left")
+    below = [(pl.col(f"{name}_chosen") < pl.col(f"{name}_rejected")).sum().alias(name) for name in fresh]
+    turned = both.select(below).collect().row(0, named=True)
+    return [
+        f"{count:,} pairs have a chosen answer whose {name} is now below that of the rejected one; the pairs stay as "
+        "they were: make them again (pairwright pair), or keep the old scores under another name (into)."
+        for name, count in turned.items()
+        if count
+    ]
+
+
 def _words(column: pl.Series) -> str:
     return "numbers" if column.dtype.is_numeric() else "values"
 
@@ -174,10 +207,12 @@ def _by_sample(prefs: Preferences, bound: Callable[[list[Sample]], list[Score]],
     also: list[Mapping[str, Any]] = []
     why: Counter[str] = Counter()
     for samples in _samples(prefs):
-        scores = bound(samples)
-        if len(scores) != len(samples):
-            raise InputError(f"scorer {scorer!r} gave {len(scores)} scores for {len(samples)} answers")
-        for number in scores:
+        there = [sample for sample in samples if isinstance(sample, Sample)]
+        scores = bound(there) if there else []
+        if len(scores) != len(there):
+            raise InputError(f"scorer {scorer!r} gave {len(scores)} scores for {len(there)} answers")
+        given = iter(scores)
+        for number in (next(given) if isinstance(sample, Sample) else Score(None, sample) for sample in samples):
             value, reason = _checked(number)
             values.append(value)
             also.append(number.also)
@@ -195,8 +230,8 @@ def _checked(number: Score) -> tuple[float | None, str]:
     return (value, "") if math.isfinite(value) else (None, "non_finite_score")
 
 
-def _samples(prefs: Preferences) -> Iterator[list[Sample]]:
-    """All answers in order, with their prompts, in lists of a bounded size."""
+def _samples(prefs: Preferences) -> Iterator[list[Sample | str]]:
+    """All answers in order, with their prompts, in lists of a bounded size; for one that is missing, the reason."""
     schema = prefs.responses.collect_schema()
     columns = [name for name, kind in schema.items() if kind.is_numeric() and name != "response_id"]
     extras = [name for name in prefs.prompts.collect_schema() if name not in ("prompt_id", "prompt")]
@@ -205,4 +240,13 @@ def _samples(prefs: Preferences) -> Iterator[list[Sample]]:
     joined = answers.join(prompts, on="prompt_id", how="left", maintain_order="left")
     for batch in joined.collect_batches(chunk_size=_CHUNK, maintain_order=True):
         rows = batch.select("prompt", "response", "extras", "numbers").iter_rows()
-        yield [Sample(prompt or [], response or [], extra or {}, numbers) for prompt, response, extra, numbers in rows]
+        yield [
+            _missing(prompt, response) or Sample(prompt, response, extra or {}, numbers)
+            for prompt, response, extra, numbers in rows
+        ]
+
+
+def _missing(prompt: Conversation | None, response: Conversation | None) -> str:
+    if is_absent(response):
+        return "missing_answer"
+    return "missing_prompt" if is_absent(prompt) else ""
