@@ -190,6 +190,13 @@ def splits(prefs: Preferences) -> pl.LazyFrame:
     return prefs.pairs.group_by("prompt_id", maintain_order=True).agg(pl.col("split").first())
 
 
+def is_split(prefs: Preferences) -> bool:
+    """Whether anything says on which side the prompts are, beyond the `train` that pairs begin with."""
+    if "split" in prefs.prompts.collect_schema():
+        return True
+    return bool(prefs.pairs.select((pl.col("split") != "train").any()).collect().item())
+
+
 def with_split(pairs: pl.LazyFrame, prefs: Preferences) -> pl.LazyFrame:
     """New pairs, in order, with the split of their prompts."""
     joined = pairs.join(splits(prefs), on="prompt_id", how="left", maintain_order="left")

@@ -366,3 +366,41 @@ def test_a_direction_outside_those_of_training_is_noted(model, spy):
     made = generate(model, world(QUESTIONS[:1]), goal=[[4, 4], [0, 2]], goal_format=form, engine="spy")
     assert made.responses.collect()["goal"].to_list() == [[pytest.approx(0.5**0.5)] * 2, [0.0, 1.0]]
     assert notes_of(made).count("lies outside the directions of training (-45 to 45 degrees)") == 1
+
+
+def test_the_hub_is_looked_at_for_a_goal_alone_and_by_no_engine_but_those_that_open_models(spy, monkeypatch):
+    from transformers import utils
+
+    seen = []
+    monkeypatch.setattr(utils, "cached_file", lambda *names, **_: seen.append(names[0]))
+    generate("org/model", world(), engine="spy")
+    with pytest.raises(InputError, match="has no generation_goal"):
+        generate("org/model", world(), engine="spy", goal=8)
+    generate("org/model", world(), engine="spy", goal=8, goal_format=FORM)
+    assert seen == []
+    monkeypatch.setitem(ENGINES, "hf", ENGINES["spy"])
+    generate("org/model", world())
+    generate("org/model", world(), goal=8, goal_format=FORM)
+    assert seen == []
+    with pytest.raises(InputError, match="has no generation_goal"):
+        generate("org/model", world(), goal=8)
+    assert seen == ["org/model"]
+    with pytest.raises(InputError, match="nothing shows here whether the model 'org/model' of this engine"):
+        generate("org/model", world(), engine="spy", goal=8, goal_format=GoalFormat(placement="auto"))
+
+
+def test_the_side_of_a_split_goes_with_the_prompts(asked_model, spy):
+    sides = ["test", "train", "test", "test", "train"]
+    in_pairs = world().then(world_step(), pairs=world().pairs.with_columns(split=pl.Series(sides)))
+    assert generate(asked_model, in_pairs, engine="spy").prompts.collect()["split"].to_list() == sides
+    made = generate(asked_model, in_pairs, split="test", engine="spy")
+    assert made.prompts.collect()["split"].to_list() == ["test"] * 3
+    assert "split" not in generate(asked_model, world(), engine="spy").prompts.collect_schema()
+    # Null in the column is `train`, as everywhere.
+    some = world(extras={"split": ["test", None, None, "test", "train"]})
+    made = generate(asked_model, some, split="train", engine="spy")
+    assert [prompt[0]["content"] for prompt in made.prompts.collect()["prompt"].to_list()] == [
+        QUESTIONS[1],
+        QUESTIONS[2],
+        QUESTIONS[4],
+    ]

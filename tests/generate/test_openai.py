@@ -148,7 +148,9 @@ def test_a_goal_is_in_the_prompt_and_its_place_must_be_said():
         assert made.responses.collect()["goal"].to_list() == [3.0, 8.0]
         generate("m", questions("two"), goal_format=GoalFormat(placement="system"), **settings)
         assert server.bodies[-1]["messages"][0]["role"] == "system"
-        with pytest.raises(InputError, match="nothing shows here whether the served model 'm' takes a system message"):
+        with pytest.raises(
+            InputError, match="nothing shows here whether the model 'm' of this engine takes a system message"
+        ):
             generate("m", questions("one"), goal_format=GoalFormat(placement="auto"), **settings)
         with pytest.raises(InputError, match=r"m has no generation_goal\.json"):
             generate("m", questions("one"), **settings)
@@ -180,3 +182,21 @@ def test_the_command_without_a_url_is_bad_usage(tmp_path, capsys):
     data = questions().save(tmp_path / "data")
     assert main(["generate", "m", "--prompts", str(data), "--engine", "openai", "-o", str(tmp_path / "out")]) == 2
     assert "needs the setting 'url'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bad", [-9999.0, -9000.0])
+def test_a_clamped_log_probability_is_unknown_and_counted(bad):
+    """One answer has a token of -9999 (what servers write for "very unlikely"), the other -0.5 - 8999 nats."""
+
+    def rule(body):
+        reply = completion("a b")
+        last = bad if "one" in body["messages"][-1]["content"] else -8999.0
+        content = [{"token": t, "logprob": v, "top_logprobs": []} for t, v in (("a", -0.5), (" b", last))]
+        reply["choices"][0] |= {"logprobs": {"content": content}}
+        return reply
+
+    with serving(rule) as server:
+        made = generate("m", questions("one", "two"), engine="openai", url=server.url, logps=True)
+    assert made.responses.collect()["logp_m"].to_list() == [None, -8999.5]
+    assert made.responses.collect()["len_m"].to_list() == [2, 2]
+    assert made.lineage[-1].found["no_logp"] == 1

@@ -141,3 +141,26 @@ def test_without_the_library_it_says_what_to_install(monkeypatch, model):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(MissingExtra, match=r"vllm is not installed; run: pip install 'pairwright\[vllm\]'"):
         generate(model, questions("one"), engine="vllm")
+
+
+@pytest.mark.parametrize("name", ["model", "dtype"])
+def test_what_is_a_setting_of_its_own_is_refused_in_load(library, model, name):
+    with pytest.raises(InputError, match=f"{name} is a setting of its own; take it out of load"):
+        generate(model, questions("one"), engine="vllm", load={name: "float16"})
+
+
+@pytest.mark.parametrize("bad", [float("-inf"), float("nan"), None])
+def test_a_log_probability_that_is_not_finite_is_null_and_counted(library, model, bad, tmp_path):
+    class Odd(StandIn):
+        def generate(self, prompts, params, *, use_tqdm):
+            outputs = super().generate(prompts, params, use_tqdm=use_tqdm)
+            outputs[0].outputs[0].cumulative_logprob = bad
+            return outputs
+
+    library.LLM = Odd
+    made = generate(model, questions("one", "three four"), engine="vllm", max_new_tokens=9, keep=tmp_path / "keep")
+    rows = made.responses.collect()
+    assert rows["logp_small"].to_list() == [-1.5, None]  # the longer prompt goes first
+    assert rows["len_small"].to_list() == [3, 3]
+    assert "1 of 2 answers have no log-probability" in " ".join(made.lineage[-1].notes)
+    assert made.lineage[-1].found["no_logp"] == 1

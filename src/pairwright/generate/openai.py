@@ -1,5 +1,6 @@
 """The engine `openai`: any server that speaks the OpenAI chat API, such as vLLM, llama.cpp or `transformers serve`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,9 @@ from pairwright.served import Answer, Call, Failure, KeyName, Manners, Prices, S
 
 _SEED_BITS = 31
 """Of an answer's 128 the ones that are sent: some servers take no larger number."""
+_CLAMPED = -9000.0
+"""From here down a token's log-probability is no measurement: servers write -9999 where they do not know one, and one
+such number would be most of any sum."""
 
 
 def openai(
@@ -55,6 +59,7 @@ def openai(
         stop: texts that end an answer.
         logps: also keep the log-probability of each answer, summed over the tokens that the server shows, which may be
             without the one that ends it. Only at temperature 1 and top_p 1: servers differ in what they show at others.
+            Null where one of these is not finite or at -9000 or below (a server's -9999 stands for "very unlikely").
         key: name of the environment variable with the API key; None is `OPENAI_API_KEY`, if it is set.
         send_seed: send each answer's seed; off for a server that refuses the field.
         length_field: what the server calls `max_new_tokens`.
@@ -115,4 +120,6 @@ def _drawn(answer: Answer | Failure, stops: bool) -> Drawn:
     stopped = words.get(answer.stopped, answer.stopped or "")
     if answer.tokens is None:
         return Drawn(answer.text, stopped)
-    return Drawn(answer.text, stopped, sum(token.logp for token in answer.tokens), len(answer.tokens))
+    logps = [token.logp for token in answer.tokens]
+    known = all(_CLAMPED < logp < math.inf for logp in logps)
+    return Drawn(answer.text, stopped, sum(logps) if known else None, len(logps))

@@ -34,7 +34,8 @@ class Drawn(NamedTuple):
     """Log-probability of the tokens drawn under the model at temperature 1 and without a nucleus, summed, in nats; None
     where the engine cannot say it."""
     length: int | None = None
-    """Tokens that `logp` sums over: all that were drawn, the one that ended the answer included."""
+    """Tokens that `logp` sums over: all that were drawn, the one that ended the answer included. With it and without
+    `logp` an answer is one whose log-probability the engine could not tell, which is counted."""
 
 
 Part = Sequence[tuple[int, Drawn]]

@@ -11,5 +11,6 @@ ENGINES: dict[str, Callable[..., Any]] = {"hf": hf, "openai": openai, "vllm": vl
 """An engine is a plug: `engine(requests, *, model, temperature, top_p, max_new_tokens, ...)`. It gives a list with a
 `Drawn` for each request, in order, or such a list in a `Given`; or it yields parts as they are done (`Part`), which are
 then kept, so that a killed job does not draw them again."""
-SERVED: frozenset[str] = frozenset({"openai"})
-"""Engines whose `model` is a name at a server, so that neither its files nor its tokenizer are at hand."""
+LOCAL: frozenset[str] = frozenset({"hf", "vllm"})
+"""Engines whose `model` may be a name of the hub. To any other it is whatever the engine makes of it, so nothing is
+looked up under it: neither its files nor its tokenizer are at hand, unless it is a directory here."""

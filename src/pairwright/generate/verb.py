@@ -1,5 +1,6 @@
 """The verb `generate`."""
 
+import math
 import os
 import sys
 from collections import Counter
@@ -14,10 +15,11 @@ from pydantic import Field, ValidationError
 from pairwright.errors import InputError, PairwrightError, need
 from pairwright.generate.kept import Kept, key_of, what_it_is
 from pairwright.generate.request import Drawn, Given, Part, Request, seed_of
-from pairwright.generate.table import ENGINES, SERVED
+from pairwright.generate.table import ENGINES, LOCAL
 from pairwright.goals import Goal, GoalFormat, with_goal
 from pairwright.logprobs.columns import label_of, placement_for
 from pairwright.logprobs.models import name_of, open_tokenizer
+from pairwright.pairing import is_split, splits
 from pairwright.plug import bind, find, plain
 from pairwright.preferences import MESSAGES, PAIR_COLUMNS, Preferences, Step
 from pairwright.progress import Ticker
@@ -75,13 +77,14 @@ def generate(
         settings: the engine's own settings.
 
     Returns:
-        The prompts asked, with all their columns, and the answers: `goal` in score units (null: none was asked),
-        `sample` from 0, `stopped` (`eos`, `stop`, `length`). The order is prompt, goal, sample. There are no pairs.
-        Where the engine says it, `logp_<name>` is the log-probability of the tokens that were drawn, summed, in nats,
-        and `len_<name>` how many they are: under the model as it is (temperature 1, no nucleus, however the tokens were
-        drawn) and after the prompt as it was asked, its goal in place. The token that ended the answer is one of them,
-        so one that was cut (`length`) has none where `logprobs` would sum an end. `logprobs` reads the text anew, after
-        the prompt without a goal, and may find other tokens in it.
+        The prompts asked, with all their columns and their side of a split, and the answers: `goal` in score units
+        (null: none was asked), `sample` from 0, `stopped` (`eos`, `stop`, `length`). The order is prompt, goal, sample.
+        There are no pairs. Where the engine says it, `logp_<name>` is the log-probability of the tokens that were
+        drawn, summed, in nats, and `len_<name>` how many they are: under the model as it is (temperature 1, no nucleus,
+        however the tokens were drawn) and after the prompt as it was asked, its goal in place. The token that ended the
+        answer is one of them, so one that was cut (`length`) has none where `logprobs` would sum an end. `logprobs`
+        reads the text anew, after the prompt without a goal, and may find other tokens in it. Where the engine's number
+        is not finite it is null, and counted.
 
     Raises:
         InputError: a goal is asked of a model that was not told how, there are no such prompts, or the engine has no
@@ -95,15 +98,15 @@ def generate(
         drawing["stop"] = stops
     ask = bind(find(ENGINES, engine, kind="engine"), drawing | {"model": model} | settings, kind="engine")
     bound = {key: value for key, value in cast(partial[Any], ask).keywords.items() if key not in _NO_MATTER}
-    served = engine in SERVED
+    local = engine in LOCAL
     chosen = _chosen(prompts, split, limit)
-    form, notes = _goal_format(model, prompts, goal_format, asked=goal is not None, served=served)
+    form, notes = _goal_format(model, prompts, goal_format, asked=goal is not None, local=local)
     goals = _goals(goal, form)
-    rows, requests = _requests(chosen, goals, form, model=model, n=n, seed=seed, served=served)
+    rows, requests = _requests(chosen, goals, form, model=model, n=n, seed=seed, local=local)
     given = _given(ask, requests, keep, key=lambda: key_of(requests, engine, bound, what_it_is(model)))
     label = name or name_of(model)
     answers = _answers(rows, given.drawn, label, vector=bool(form and form.attributes))
-    counts, said = _observations(answers)
+    counts, said = _observations(answers, f"logp_{label_of(label)}", f"len_{label_of(label)}")
     step = Step(
         name="generate",
         settings={"model": str(model), "name": label, "engine": engine, "n": n, "goals": goals, "seed": seed}
@@ -153,19 +156,25 @@ def _collected(
     """
     if isinstance(found, Given | list):
         given = found if isinstance(found, Given) else Given(found)
+        given = given._replace(drawn=list(map(_finite, given.drawn)))
         if len(given.drawn) != total:
             raise PairwrightError(f"generate: the engine gave {len(given.drawn)} answers to {total} requests")
         return given._replace(drawn=[known.get(i, each) for i, each in enumerate(given.drawn)])
     drawn = dict(known)
     ticker = Ticker("generate", total - len(known), "answers")
     for part in found:
-        fresh = [(i, each) for i, each in part if i not in drawn]
+        fresh = [(i, _finite(each)) for i, each in part if i not in drawn]
         put([(i, each) for i, each in fresh if each.text is not None])
         drawn |= dict(fresh)
         ticker.add(len(fresh))
     if drawn.keys() != set(range(total)):
         raise PairwrightError(f"generate: the engine gave {len(drawn)} answers to {total} requests")
     return Given([drawn[i] for i in range(total)])
+
+
+def _finite(drawn: Drawn) -> Drawn:
+    """The answer, without a log-probability that is no number to count with."""
+    return drawn if drawn.logp is None or math.isfinite(drawn.logp) else drawn._replace(logp=None)
 
 
 def read_goal_format(path: str | Path) -> GoalFormat:
@@ -183,13 +192,13 @@ def read_goal_format(path: str | Path) -> GoalFormat:
 
 
 def _chosen(prompts: Preferences, split: str | None, limit: int | None) -> pl.DataFrame:
-    frame = prompts.prompts
+    frame, sides = prompts.prompts, splits(prompts)
     if split is not None:
-        if "split" in frame.collect_schema():
-            frame = frame.filter(pl.col("split") == split)
-        else:
-            ids = prompts.pairs.filter(pl.col("split") == split).select("prompt_id").unique()
-            frame = frame.join(ids, on="prompt_id", how="semi", maintain_order="left")
+        there = sides.filter(pl.col("split") == split)
+        frame = frame.join(there, on="prompt_id", how="semi", maintain_order="left")
+    if "split" not in frame.collect_schema() and is_split(prompts):
+        frame = frame.join(sides, on="prompt_id", how="left", maintain_order="left")
+        frame = frame.with_columns(pl.col("split").fill_null("train"))
     chosen = (frame if limit is None else frame.head(limit)).collect()
     if chosen.is_empty():
         where = "" if split is None else f" in split {split!r}"
@@ -198,10 +207,10 @@ def _chosen(prompts: Preferences, split: str | None, limit: int | None) -> pl.Da
 
 
 def _goal_format(
-    model: str | Path, prompts: Preferences, given: GoalFormat | str | Path | None, *, asked: bool, served: bool
+    model: str | Path, prompts: Preferences, given: GoalFormat | str | Path | None, *, asked: bool, local: bool
 ) -> tuple[GoalFormat | None, list[str]]:
     """How goals are said: as given, as the model was trained, or as the prompts' own history says them; and notes."""
-    own = _file_of(model, served=served)
+    own = _file_of(model, on_hub=local and asked and given is None)
     if not asked:
         return None, ["This model was trained with goals, and none was asked for."] if own else []
     if given is not None:
@@ -216,11 +225,12 @@ def _goal_format(
     )
 
 
-def _file_of(model: str | Path, *, served: bool) -> Path | None:
+def _file_of(model: str | Path, *, on_hub: bool) -> Path | None:
+    """Where a model says how its goals were said; None where it does not, or where there is nothing to look at."""
     if Path(model).is_dir():
         path = Path(model) / GOAL_FILE
         return path if path.is_file() else None
-    if served:  # its name is one of its server, and none of the hub
+    if not on_hub:
         return None
     found = need("transformers.utils", extra="train").cached_file(
         str(model),
@@ -255,12 +265,12 @@ def _requests(
     model: str | Path,
     n: int,
     seed: int,
-    served: bool,
+    local: bool,
 ) -> tuple[list[dict[str, Any]], list[Request]]:
     """One request for each prompt, goal and sample, in that order, and the columns of its answer."""
     where: Literal["system", "user"] | None = None
     if form is not None:
-        where = _placement(form, model, served=served)
+        where = _placement(form, model, local=local)
     rows, requests = [], []
     for prompt_id, prompt in chosen.select("prompt_id", "prompt").iter_rows():
         for goal in goals:
@@ -273,13 +283,13 @@ def _requests(
     return rows, requests
 
 
-def _placement(form: GoalFormat, model: str | Path, *, served: bool) -> Literal["system", "user"]:
+def _placement(form: GoalFormat, model: str | Path, *, local: bool) -> Literal["system", "user"]:
     if form.placement == "user":
         return "user"
-    if served and not Path(model).is_dir():
+    if not local and not Path(model).is_dir():
         if form.placement == "auto":
             raise InputError(
-                f"generate: nothing shows here whether the served model {str(model)!r} takes a system message; "
+                f"generate: nothing shows here whether the model {str(model)!r} of this engine takes a system message; "
                 "say placement 'system' or 'user' in goal_format"
             )
         return "system"
@@ -298,7 +308,7 @@ def _answers(rows: list[dict[str, Any]], drawn: Sequence[Drawn], label: str, *, 
         stopped=pl.Series([each.stopped for each in drawn], dtype=pl.String),
     )
     order = ["response_id", "prompt_id", "response", "model", "score", "goal", "sample", "stopped"]
-    if any(each.logp is not None for each in drawn):
+    if any(each.logp is not None or each.length is not None for each in drawn):
         logp, length = f"logp_{label_of(label)}", f"len_{label_of(label)}"
         frame = frame.with_columns(
             pl.Series(logp, [each.logp for each in drawn], dtype=pl.Float64),
@@ -316,8 +326,8 @@ def _outside(goals: Sequence[Goal | None], form: GoalFormat | None) -> list[str]
     return [note for goal in goals if goal is not None and (note := form.beyond(goal)) is not None]
 
 
-def _observations(answers: pl.DataFrame) -> tuple[dict[str, int], list[str]]:
-    """What a reader should know, counted and in sentences: answers that are empty, cut, or said before."""
+def _observations(answers: pl.DataFrame, logp: str, length: str) -> tuple[dict[str, int], list[str]]:
+    """What a reader should know, counted and in sentences: answers that are empty, cut, repeated, or not measured."""
     text = pl.col("response").list.first().struct.field("content")
     table = answers.select("prompt_id", "goal", "stopped", text=text)
     seen = Counter((row["prompt_id"], str(row["goal"]), row["text"]) for row in table.iter_rows(named=True))
@@ -326,7 +336,11 @@ def _observations(answers: pl.DataFrame) -> tuple[dict[str, int], list[str]]:
         "cut": table.filter(pl.col("stopped") == "length").height,
         "repeated": table.height - len(seen),
     }
+    if logp in answers.columns:
+        unknown = answers.filter(pl.col(logp).is_null() & pl.col(length).is_not_null()).height
+        counts |= {"no_logp": unknown} if unknown else {}
     says = {
+        "no_logp": "have no log-probability: the engine gave none that is a number to count with",
         "empty": "are empty",
         "cut": "were cut at max_new_tokens",
         "repeated": "repeat an earlier sample of the same prompt and goal",

@@ -44,15 +44,19 @@ def vllm(
             has beside `max_new_tokens`.
         batch_size: answers that are handed over at a time; a killed job loses those that were in work.
         dtype: precision of the weights.
-        load: further arguments of `vllm.LLM`, such as `tensor_parallel_size` or `gpu_memory_utilization`.
+        load: further arguments of `vllm.LLM`, such as `tensor_parallel_size` or `gpu_memory_utilization`; `model` and
+            `dtype` are settings of their own.
 
     Yields:
         The answers that were handed over together, each with the number of its request.
 
     Raises:
         MissingExtra: vLLM is not installed.
-        InputError: there is no such model, it is an adapter, or its positions leave no room for a prompt.
+        InputError: there is no such model, it is an adapter, its positions leave no room for a prompt, or `load` says
+            what another setting says.
     """
+    if twice := sorted({"model", "dtype"} & set(load or {})):
+        raise InputError(f"engine 'vllm': {twice[0]} is a setting of its own; take it out of load and set {twice[0]}")
     library: Any = need("vllm", extra="vllm")
     if parts_of(model).adapters:
         raise InputError(f"engine 'vllm': {model} is an adapter; merge it into its base, or use the engine hf")
@@ -86,4 +90,5 @@ def _drawn(output: Any) -> Drawn:
     stopped = "stop" if isinstance(output.stop_reason, str) else "eos"
     if output.finish_reason != "stop":
         stopped = str(output.finish_reason)
-    return Drawn(str(output.text), stopped, float(output.cumulative_logprob), len(output.token_ids))
+    logp = output.cumulative_logprob
+    return Drawn(str(output.text), stopped, None if logp is None else float(logp), len(output.token_ids))
