@@ -51,6 +51,8 @@ class Faulty:
         self.delay = 0.0
         self.hang = 30.0
         self.closing = threading.Event()
+        self.refused: tuple[str, int] | None = None
+        """A text in the last message, and the status with which a call that has it is refused."""
         self.url = ""
 
     def next_fault(self, name: str) -> str | None:
@@ -89,6 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
             fault = told.next_fault(name)
             if fault is not None:
                 self._fail(fault, told, body)
+                return
+            if told.refused is not None and told.refused[0] in body["messages"][-1]["content"]:
+                self._send(told.refused[1], {"error": {"message": "not this one"}})
                 return
             told.closing.wait(told.delay)
             self._send(200, reply_of(told, body))
@@ -160,7 +165,7 @@ WELL_FORMED_BUT_WRONG: dict[str, Any] = {
     "list": [],
     "text_choice": {"choices": [{"text": "hello"}]},
     "number": {"choices": [{"message": {"role": "assistant", "content": 7}}]},
-    "no_content": {"choices": [{"message": {"role": "assistant"}}]},
+    "deep": b"[" * 200_000,
 }
 
 

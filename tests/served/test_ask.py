@@ -39,7 +39,7 @@ PASSING = {
     "list": "wrong_schema",
     "text_choice": "wrong_schema",
     "number": "wrong_schema",
-    "no_content": "wrong_schema",
+    "deep": "malformed_json",
 }
 """Every fault that may pass, and the name under which it is counted."""
 QUICK = Manners(timeout=1.5, first_wait=0.001, longest_wait=0.002)
@@ -211,8 +211,6 @@ def test_a_pause_that_the_server_asks_for_holds_back_every_call() -> None:
     ("fault", "says"),
     [
         ("401", "401; put a valid API key into the environment"),
-        ("403", "403; the key may not use this model"),
-        ("404", "404; check url"),
         ("402", "no money"),
         ("quota", "quota is used up"),
     ],
@@ -241,6 +239,29 @@ def test_a_job_whose_calls_are_all_bad_ends_and_one_bad_call_does_not() -> None:
         assert asked.answers[1].why == "bad_request"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("status", ["403", "404", "418", "451"])
+def test_a_call_that_is_refused_costs_that_call_alone_once_the_server_takes_calls(status: str) -> None:
+    """The server answers all but one text, as one with a filter does; a server that takes none ends the job."""
+    with serving(echo) as server:
+        place = Server(url=server.url, model="m")
+        server.refused = ("secret", int(status))
+        asked = ask(calls("a", "secret", "b", "c", "d"), server=place, manners=manners(concurrency=1))
+        assert [getattr(each, "why", "") for each in asked.answers] == ["", "bad_request", "", "", ""]
+        assert set(server.attempts.values()) == {1}
+        server.refused = ("", int(status))
+        with pytest.raises(InputError, match=f"refuses calls to 'other' with status {status}"):
+            ask(calls(*map(str, range(50))), server=Server(url=server.url, model="other"), manners=manners())
+        assert len(server.attempts) <= 5 + 3 + 8
+
+
+def test_a_key_that_is_refused_ends_the_job_though_others_were_taken() -> None:
+    with serving(echo) as server:
+        ask(calls("a"), server=Server(url=server.url, model="m"))
+        server.refused = ("b", 401)
+        with pytest.raises(InputError, match="status 401"):
+            ask(calls("a", "b"), server=Server(url=server.url, model="m"))
+
+
 def test_a_call_that_is_too_long_is_no_fault_of_the_job() -> None:
     with serving(echo, ("too_long",)) as server:
         (failure,) = ask(calls("a"), server=Server(url=server.url, model="m")).answers
@@ -249,10 +270,32 @@ def test_a_call_that_is_too_long_is_no_fault_of_the_job() -> None:
         assert server.attempts.total() == 1
 
 
-def test_no_server_is_one_sentence() -> None:
-    place = Server(url="http://127.0.0.1:9/v1", model="m")
-    with pytest.raises(PairwrightError, match=r"gave nothing to 2 calls.*start the server") as caught:
-        ask(calls("a", "b"), server=place, manners=manners(retries=1))
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://nobody.invalid/v1"])
+def test_no_server_is_one_sentence_after_three_attempts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other calls wait for their own next attempt, and end with the job."""
+    waited: list[int] = []
+    job = sys.modules["pairwright.served.ask"]._Job
+    attempt = job._attempt
+
+    async def counted(self: Any, call: Call) -> Any:
+        waited.append(1)
+        return await attempt(self, call)
+
+    monkeypatch.setattr(job, "_attempt", counted)
+    place = Server(url=url, model="m")
+    with pytest.raises(InputError, match=rf"there is no server at {url} .*check url and its port") as caught:
+        ask(calls(*map(str, range(99))), server=place, manners=manners(retries=50, concurrency=1))
+    assert caught.value.exit_code == 2
+    assert len(waited) == 3
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_drops_every_call_is_there_and_failed() -> None:
+    with (
+        serving(echo, ("drop",) * 9) as server,
+        pytest.raises(PairwrightError, match="gave nothing to 2 cal") as caught,
+    ):
+        ask(calls("a", "b"), server=Server(url=server.url, model="m"), manners=manners(retries=3))
     assert not isinstance(caught.value, InputError)  # the request was right
 
 
@@ -309,6 +352,84 @@ def test_answers_are_not_paid_where_they_cannot_be_kept(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"cannot be kept in .* name another file with cache"):
             ask(calls("a"), server=Server(url=server.url, model="m"), cache=file)
         assert server.bodies == []
+
+
+@pytest.mark.parametrize(
+    "row", ["", "no json", "[1]", '{"text": 7}', '{"text": "a", "tokens": 3}', '{"new": 1}', "[" * 200_000, b"\xff"]
+)
+def test_a_kept_row_that_cannot_be_read_is_asked_for_again(row: str | bytes, tmp_path: Path) -> None:
+    file = tmp_path / "answers.sqlite"
+    with serving(echo) as server:
+        place = Server(url=server.url, model="m")
+        ask(calls("a"), server=place, cache=file)
+        with sqlite3.connect(file) as kept:
+            kept.execute("UPDATE answers SET answer = CAST(? AS TEXT)", (row,))
+        kept.close()
+        for made in (1, 0):
+            asked = ask(calls("a"), server=place, cache=file)
+            assert asked.made == made
+            assert asked.answers == [Answer("echo a", "stop", None, None, 7, 5)]
+
+
+def test_half_a_surrogate_pair_is_replaced_also_where_it_was_kept(tmp_path: Path) -> None:
+    file = tmp_path / "answers.sqlite"
+    with serving(lambda _: "a\ud800b \U0001f600") as server:
+        place = Server(url=server.url, model="m")
+        (first,) = ask(calls("a"), server=place, cache=file).answers
+        with sqlite3.connect(file) as kept:
+            kept.execute("UPDATE answers SET answer = ?", (json.dumps({"text": "a\ud800b \U0001f600"}),))
+        kept.close()
+        (again,) = ask(calls("a"), server=place, cache=file).answers
+    assert isinstance(first, Answer)
+    assert isinstance(again, Answer)
+    assert first.text == again.text == "a\ufffdb \U0001f600"
+
+
+def test_what_another_job_paid_meanwhile_is_not_paid_again(tmp_path: Path) -> None:
+    """While the first of two calls is answered, another job asks the second: it is found, and not counted as made."""
+    file = tmp_path / "answers.sqlite"
+
+    def rule(body: Body) -> str:
+        if body["messages"][-1]["content"] == "a":
+            ask(calls("b"), server=place, cache=file)
+        return echo(body)
+
+    with serving(rule) as server:
+        place = Server(url=server.url, model="m")
+        asked = ask(calls("a", "b"), server=place, cache=file, manners=Manners(concurrency=1))
+        assert set(server.paid.values()) == {1}
+    assert [each.text for each in asked.answers if isinstance(each, Answer)] == ["echo a", "echo b"]
+    assert asked.made == 1
+
+
+def test_two_jobs_with_one_call_in_flight_both_give_the_answer_that_came_first(tmp_path: Path) -> None:
+    file, inside = tmp_path / "answers.sqlite", []
+
+    def rule(_: Body) -> str:
+        inside.append(1)
+        if len(inside) == 2:
+            return "first"
+        ask(calls("a"), server=place, cache=file)
+        return "second"
+
+    with serving(rule) as server:
+        place = Server(url=server.url, model="m")
+        asked = ask(calls("a"), server=place, cache=file)
+        again = ask(calls("a"), server=place, cache=file)
+    assert asked.answers == again.answers == [Answer("first", "stop", None, None, 7, 5)]
+
+
+def test_several_processes_of_a_launcher_pay_nothing_and_find_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(echo) as server:
+        place = Server(url=server.url, model="m")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(InputError, match=r"2 processes would each pay .* without accelerate launch"):
+            ask(calls("a"), server=place)
+        assert server.bodies == []
+        monkeypatch.setenv("WORLD_SIZE", "1")
+        one = ask(calls("a"), server=place)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert ask(calls("a"), server=place).answers == one.answers
 
 
 WORKER = """

@@ -13,7 +13,7 @@ from faulty import Body, completion, serving
 from pairwright.chat import user
 from pairwright.errors import InputError
 from pairwright.plug import bind
-from pairwright.served import Answer, BaseUrl, Call, Failure, KeyName, Manners, Server, ask
+from pairwright.served import Answer, BaseUrl, Call, Failure, KeyName, Manners, Sampling, Server, ask
 from pairwright.served.keys import find_key, scrubbed
 
 pytest.importorskip("openai")
@@ -95,7 +95,12 @@ def test_a_url_with_a_secret_in_it_is_refused_and_not_repeated(url: str) -> None
     assert "hidden" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000/v1", "ftp://x/v1", "http:///v1"])
+URLS = ["", "127.0.0.1:8000/v1", "ftp://x/v1", "http:///v1", "http://127.0.0.1:99999/v1", "http://127.0.0.1:0/v1"]
+URLS += ["http://127.0.0.1:port/v1", "http://[::1/v1", "http://[::g]/v1", "http://my host/v1", "http://a..b/v1"]
+URLS += ["http://host/v 1", "http://host\n/v1", f"http://{'a' * 64}.com/v1", "http://a,b/v1"]
+
+
+@pytest.mark.parametrize("url", URLS)
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="no base URL"):
         ask(call(), server=Server(url=url, model="m"))
@@ -151,6 +156,73 @@ def test_the_key_is_in_no_traceback_of_a_crash(key: str) -> None:
     assert "a fault of ours" in done.stderr
     assert "Traceback" in done.stderr
     assert "t0ps3cr3t" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("name", ["JUDGE_KEY", None])
+@pytest.mark.parametrize("value", ["sk-\u00e4bcdefgh", "sk-abc\ndefgh", "sk-abc\x1bdefgh", "sk-\u200babcdefgh"])
+def test_a_key_that_cannot_be_sent_is_refused_by_the_name_of_its_variable(
+    value: str, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name or "OPENAI_API_KEY", value)
+    with pytest.raises(InputError, match=f"variable {name or 'OPENAI_API_KEY'} has a character in it") as caught:
+        ask(call(), server=Server(url="http://127.0.0.1:9/v1", model="m", key=name))
+    said = "".join(traceback.format_exception(caught.value))
+    assert "sk-" not in said
+    assert "defgh" not in said
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_feed_behind_the_key_is_no_part_of_it(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", KEY + end)
+    with serving(echo, key=KEY) as server:
+        assert isinstance(ask(call(), server=Server(url=server.url, model="m", key="JUDGE_KEY")).answers[0], Answer)
+    monkeypatch.setenv("JUDGE_KEY", end)
+    with pytest.raises(InputError, match="JUDGE_KEY is not set"):
+        find_key("https://x/v1", "JUDGE_KEY")
+
+
+@pytest.mark.parametrize("short", ["x", "7", "content", "choices", '"', "stop", "message"])
+def test_a_short_key_is_no_piece_of_what_makes_the_answer(short: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dummy keys of servers of one's own; only behind `Bearer ` are they cut out."""
+    monkeypatch.setenv("JUDGE_KEY", short)
+    place: dict[str, Any] = {"model": "m", "key": "JUDGE_KEY"}
+    with serving(lambda _: "x [[7]] choices") as server:
+        asked = ask(call(), server=Server(url=server.url, **place), manners=QUICK)
+        assert asked.answers == [Answer("x [[7]] choices", "stop", None, None, 7, 5)]
+    with serving(echo, key="another") as server, pytest.raises(InputError, match=r"wrong key Bearer \[key\]"):
+        ask(call(), server=Server(url=server.url, **place))
+
+
+def test_a_long_key_that_is_a_word_of_json_breaks_no_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "assistant")
+    with serving(lambda _: "my assistant") as server:
+        (answer,) = ask(call(), server=Server(url=server.url, model="m", key="JUDGE_KEY")).answers
+    assert answer == Answer("my [key]", "stop", None, None, 7, 5)
+    monkeypatch.setenv("JUDGE_KEY", "finish_reason")
+    with serving(echo) as server:
+        (answer,) = ask(call(), server=Server(url=server.url, model="m", key="JUDGE_KEY")).answers
+    assert answer == Answer("echo a", "stop", None, None, 7, 5)
+
+
+def test_a_key_in_pieces_among_the_tokens_is_cut_out_too(key: str, tmp_path: Path) -> None:
+    pieces = ["is ", key[:6], key[6:20], key[20:] + ".", " So"]
+
+    def rule(_: Body) -> Body:
+        reply = completion("".join(pieces))
+        top = [{"token": key[:6], "logprob": -1.0}]
+        reply["choices"][0]["logprobs"] = {
+            "content": [{"token": each, "logprob": -1.0, "top_logprobs": top if each in key else []} for each in pieces]
+        }
+        return reply
+
+    with serving(rule) as server:
+        sampling = Sampling(top_logprobs=1)
+        place = Server(url=server.url, model="m", key="JUDGE_KEY")
+        (answer,) = ask(call(), server=place, sampling=sampling, cache=tmp_path / "answers.sqlite").answers
+    assert isinstance(answer, Answer)
+    assert answer.text == "is [key]. So"
+    assert [each.text for each in answer.tokens or ()] == ["is ", "[key]", "[key]", "[key]", " So"]
+    assert key[6:20] not in str(answer)
 
 
 def test_a_key_is_found_in_json_too(key: str) -> None:

@@ -45,10 +45,12 @@ def test_how_long_a_server_asks_to_wait(headers: dict[str, str], seconds: float 
         (400, "no such field", Why.BAD_REQUEST, Then.UNLESS),
         (400, '{"code": "context_length_exceeded"}', Why.TOO_LONG, Then.NEVER),
         (401, "", Why.BAD_REQUEST, Then.STOP),
-        (403, "", Why.BAD_REQUEST, Then.STOP),
-        (404, "", Why.BAD_REQUEST, Then.STOP),
+        (402, "", Why.BAD_REQUEST, Then.STOP),
+        (403, "", Why.BAD_REQUEST, Then.UNLESS),
+        (404, "", Why.BAD_REQUEST, Then.UNLESS),
         (413, "", Why.TOO_LONG, Then.NEVER),
-        (418, "", Why.BAD_REQUEST, Then.STOP),
+        (418, "", Why.BAD_REQUEST, Then.UNLESS),
+        (451, "", Why.BAD_REQUEST, Then.UNLESS),
         (422, "", Why.BAD_REQUEST, Then.UNLESS),
         (429, "slow down", Why.RATE_LIMITED, Then.AGAIN),
         (429, '{"code": "insufficient_quota"}', Why.RATE_LIMITED, Then.STOP),
@@ -108,12 +110,21 @@ def test_a_pause_moves_all_turns_and_a_shorter_one_does_not_end_it() -> None:
             '"completion_tokens": 4}}',
             Answer("hi", None, None, None, 3, 4),
         ),
+        ('{"choices": [{"message": {"role": "assistant"}}]}', Answer("", None)),
+        (
+            '{"choices": [{"message": {"content": [{"type": "text", "text": "h"}, {"type": "image", "url": "x"}, '
+            '{"type": "text", "text": "i"}]}}]}',
+            Answer("hi", None),
+        ),
+        ('{"choices": [{"message": {"content": "\\ud83d\\ude00 \\udc00"}}]}', Answer("\U0001f600 \ufffd", None)),
     ],
 )
 def test_a_body_is_read_with_what_it_needs_alone(body: str, answer: Any) -> None:
     assert read_reply(body) == answer
 
 
-def test_usage_of_the_wrong_kind_is_a_wrong_schema() -> None:
-    fault = read_reply('{"choices": [{"message": {"content": "hi"}}], "usage": {"prompt_tokens": "three"}}')
-    assert fault.why is Why.WRONG_SCHEMA  # type: ignore[union-attr]
+@pytest.mark.parametrize("count", ["null", "3.5", '"three"', "true", "-1", "1e400", "[]", "99999999999999999999"])
+def test_an_odd_count_of_tokens_is_none_and_costs_no_answer(count: str) -> None:
+    body = f'{{"choices": [{{"message": {{"content": "hi"}}}}], "usage": {{"prompt_tokens": {count}}}}}'
+    assert read_reply(body) == Answer("hi", None)
+    assert read_reply(f'{{"choices": [{{"message": {{"content": "hi"}}}}], "usage": {count}}}') == Answer("hi", None)

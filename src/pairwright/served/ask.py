@@ -1,6 +1,7 @@
 """Ask a served model: many calls at a time, each paid once."""
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from pairwright.served.faults import AWAY, REMEDY, Fault, Then, Why, of_status
 from pairwright.served.keys import check_url, find_key, scrubbed
 from pairwright.served.pace import Pace
 from pairwright.served.record import Answer, Asked, Call, Failure, Manners, Prices, Sampling, Server, Usage
-from pairwright.served.reply import read_reply
+from pairwright.served.reply import read_reply, without_key
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -24,6 +25,8 @@ _SAID = 300
 """Characters of what a server said that go into a message."""
 _REFUSED = 3
 """Calls that may be refused before one is taken; then the job is at fault, not the call."""
+_UNREACHED = 3
+"""Attempts at a call that find nobody there, before anyone was; then it is the URL."""
 _LOST = 20
 """Calls in a row that got nothing from the server, at least, before the job ends."""
 _T = TypeVar("_T")
@@ -45,7 +48,12 @@ def ask(
     Calls that differ in nothing are made once. Each answer is kept on disk as it comes, so that a killed job that is
     started again pays only for the calls that were in flight. A call that fails for a reason that may pass (429, 5xx, a
     lost connection, no answer in time, a body that is no chat completion) is made again, after a wait that grows, or
-    the one that the server asks for; when it fails each time it gets a `Failure`, and so does a call that is too long.
+    the one that the server asks for; when it fails each time it gets a `Failure`, and so does a call that is too long,
+    or that a server refuses which takes others.
+
+    Another job may ask the same at the same time. The kept answers are looked at again before each attempt, so both
+    pay only for a call that both have in flight. Several processes of one job (`accelerate launch`, torchrun) would
+    have all of them in flight, so there only kept answers are given.
 
     Args:
         calls: what is asked.
@@ -61,9 +69,10 @@ def ask(
         An `Answer` or `Failure` for each call, in order.
 
     Raises:
-        InputError: the server refuses the job (400, 401, 403, 404 and the like), or `top_logprobs` are asked of a
-            server that gives none; answers that came before are kept.
-        PairwrightError: the server is not there, or went away, or asks for a wait beyond `manners.patience`; likewise.
+        InputError: there is no server at the URL, or it refuses the job (401, 402; other 4xx where it takes no call),
+            or `top_logprobs` are asked of a server that gives none, or several processes were started; answers that
+            came before are kept.
+        PairwrightError: the server went away, or asks for a wait beyond `manners.patience`; likewise.
         MissingExtra: the library `openai` is not installed.
     """
     sampling, manners, prices = sampling or Sampling(), manners or Manners(), prices or Prices()
@@ -90,12 +99,13 @@ async def _asked(
         kept = len(outcomes)
         job.taken = kept
         if wanted:
+            _check_alone()
             outcomes |= await job.run(wanted, store, _Line(label, len(wanted), prices))
     finally:
         store.close()
     answers = [outcome for outcome in outcomes.values() if isinstance(outcome, Answer)]
     usage = _usage(answers, prices)
-    return Asked([outcomes[key] for key in keys], usage, len(answers) - kept, dict(job.retried))
+    return Asked([outcomes[key] for key in keys], usage, len(answers) - kept - job.found, dict(job.retried))
 
 
 class _Job:
@@ -110,8 +120,11 @@ class _Job:
         self._stop: PairwrightError | None = None
         self._last: Fault | None = None
         self._lost = self._refused = 0
+        self._is_reached = False
         self.taken = 0
         """Calls that the server took, now or in an earlier job."""
+        self.found = 0
+        """Answers that another job paid while this one ran."""
         self.retried: Counter[str] = Counter()
 
     async def run(
@@ -147,16 +160,15 @@ class _Job:
         for key, call in left:
             if self._stop is not None:
                 return
-            outcome = await self._call(call)
+            outcome = await self._call(key, call, store)
             if isinstance(outcome, Answer):
-                store.put(key, outcome)
                 self._check_logprobs(outcome)
             if outcome is not None:
                 outcomes[key] = outcome
                 line.show(outcome)
 
-    async def _call(self, call: Call) -> Answer | Failure | None:
-        """The answer to one call, after as many attempts as it takes; None where the job ended before it had one."""
+    async def _call(self, key: bytes, call: Call, store: Cache) -> Answer | Failure | None:
+        """The answer to one call, kept, after as many attempts as it takes; None where the job ended before it."""
         fault: Fault | None = None
         for attempt in range(self._manners.retries + 1):
             if attempt:
@@ -164,15 +176,22 @@ class _Job:
             await self._pace.turn()
             if self._stop is not None:
                 return None
+            if (paid := store.known([key]).get(key)) is not None:
+                self.taken += 1
+                self.found += 1
+                return paid
             if fault is not None:
                 self.retried[str(fault.why)] += 1
             outcome = await self._attempt(call)
             if isinstance(outcome, Answer):
                 self.taken += 1
                 self._lost = 0
-                return outcome
+                return store.put(key, outcome)
             fault = outcome
             self._heed(fault)
+            self._is_reached |= not fault.is_unreached
+            if not (self.taken or self._is_reached) and attempt + 1 >= min(_UNREACHED, self._manners.retries + 1):
+                self._end(InputError(self._nowhere(fault.said)))
             if fault.then is not Then.AGAIN:
                 break
         assert fault is not None  # there is at least one attempt, and it gave no answer
@@ -198,8 +217,15 @@ class _Job:
             said = scrubbed(error.response.text, self._secret)
             return of_status(error.status_code, error.response.headers, said)
         except openai.APIConnectionError as error:
-            return Fault(Why.CONNECTION_LOST, Then.AGAIN, scrubbed(str(error.__cause__ or error), self._secret))
-        return read_reply(scrubbed(body, self._secret))
+            cause = error.__cause__ or error
+            is_unreached = type(cause).__name__ == "ConnectError"  # of httpx or httpx2, as openai's version has it
+            said = scrubbed(str(cause), self._secret)
+            return Fault(Why.CONNECTION_LOST, Then.AGAIN, said, is_unreached=is_unreached)
+        # What is kept or shown is cleaned, and not the body: a key may be a piece of what makes it JSON.
+        read = read_reply(body)
+        if isinstance(read, Answer):
+            return without_key(read, self._secret)
+        return read._replace(said=scrubbed(read.said, self._secret))
 
     def _heed(self, fault: Fault) -> None:
         """What a fault means for the other calls."""
@@ -247,6 +273,10 @@ class _Job:
         asked = f"{self._server.url} refuses calls to {self._server.model!r} with status {status}"
         return f"{asked}; {remedy} (it says: {_short(said)})"
 
+    def _nowhere(self, said: str) -> str:
+        why = f" ({_short(said)})" if said else ""
+        return f"there is no server at {self._server.url}{why}; check url and its port, or start the server"
+
     def _gone(self, why: Why, count: int) -> str:
         return (
             f"{self._server.url} gave nothing to {count} calls in a row ({why}); start the server or wait, and run the "
@@ -270,6 +300,16 @@ class _Line:
         cost = _cost(self._prompt, self._answer, self._prices)
         money = f", cost {cost:,.4g}" if cost else ""
         self._ticker.add(1, f"  {self._prompt + self._answer:,} tokens{money}")
+
+
+def _check_alone() -> None:
+    """Each of several processes would pay for every call."""
+    said = os.environ.get("WORLD_SIZE", "1")
+    if said.isdecimal() and int(said) > 1:
+        raise InputError(
+            f"{said} processes would each pay for the same calls to a served model; run this step by itself first, "
+            "without accelerate launch or torchrun: its answers are kept, and then all processes find them"
+        )
 
 
 def _fields(server: Server, sampling: Sampling) -> dict[str, Any]:
@@ -298,7 +338,7 @@ def _cost(prompt: int, answer: int, prices: Prices) -> float:
 
 
 def _short(said: str) -> str:
-    words = " ".join(said.split())
+    words = " ".join(said.encode("utf-8", "replace").decode("utf-8").split())
     return words if len(words) <= _SAID else words[: _SAID - 1] + "…"
 
 

@@ -1,7 +1,8 @@
 """Answers that were paid, kept on disk: one SQLite file that any number of jobs share.
 
 An answer is on the disk before the next call is made in its place, so a killed job loses the calls in flight and no
-other. The key is a digest of everything that matters; neither prompts nor API keys are in the file.
+other. The key is a digest of everything that matters; neither prompts nor API keys are in the file. Two jobs at one
+moment both pay for a call that both have in flight, and for no other; both then go on with the answer that came first.
 """
 
 import hashlib
@@ -11,13 +12,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from pairwright.errors import InputError
 from pairwright.place import store_place
-from pairwright.served.record import Answer, Call, Sampling, Server, Token
+from pairwright.served.record import Answer, Call, Sampling, Server
+from pairwright.served.reply import paired
 
 FORM = 1
 """Of keys and values; another one finds nothing of this one's."""
 _BATCH = 500
+_ANSWER = TypeAdapter(Answer)
 
 
 def cache_place() -> Path:
@@ -61,6 +66,7 @@ class Cache:
             place.parent.mkdir(parents=True, exist_ok=True)
             # Autocommit: each answer is a transaction of its own. Another job may be writing: wait for it.
             self._file = sqlite3.connect(place, timeout=60.0, isolation_level=None)
+            self._file.text_factory = lambda raw: raw.decode("utf-8", "replace")
             self._file.execute("PRAGMA journal_mode=WAL")
             self._file.execute("PRAGMA synchronous=NORMAL")
             self._file.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
@@ -70,24 +76,35 @@ class Cache:
             ) from error
 
     def known(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
-        """The answers that are there."""
+        """The answers that are there; a row that cannot be read is not there."""
         wanted, found = list(keys), dict[bytes, Answer]()
-        for start in range(0, len(wanted), _BATCH):
-            part = wanted[start : start + _BATCH]
-            marks = ",".join("?" * len(part))
-            for key, text in self._file.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part):
-                found[key] = _answer(json.loads(text))
+        try:
+            for start in range(0, len(wanted), _BATCH):
+                part = wanted[start : start + _BATCH]
+                marks = ",".join("?" * len(part))
+                for key, text in self._file.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part):
+                    answer = _answer(text)
+                    if answer is not None:
+                        found[key] = answer
+        except sqlite3.Error as error:
+            raise InputError(
+                f"answers cannot be read from {self._place} ({error}); wait for who writes it, or name another file "
+                "with cache"
+            ) from error
         return found
 
-    def put(self, key: bytes, answer: Answer) -> None:
-        """Keep an answer; it is in the file when this returns."""
+    def put(self, key: bytes, answer: Answer) -> Answer:
+        """Keep an answer, and give the one that is in the file: where another job was first, its own."""
         text = json.dumps(_plain(answer), ensure_ascii=True, separators=(",", ":"))
+        if (earlier := self.known([key]).get(key)) is not None:
+            return earlier
         try:
             self._file.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text))
         except sqlite3.Error as error:
             raise InputError(
                 f"an answer cannot be kept in {self._place} ({error}); make room, or name another file with cache"
             ) from error
+        return answer
 
     def close(self) -> None:
         """Close the file."""
@@ -98,9 +115,11 @@ def _plain(answer: Answer) -> Mapping[str, Any]:
     return {name: value for name, value in answer._asdict().items() if value not in (None, 0)}
 
 
-def _answer(plain: dict[str, Any]) -> Answer:
-    tokens = plain.get("tokens")
-    if tokens is not None:
-        read = (Token(text, logp, tuple((word, value) for word, value in top)) for text, logp, top in tokens)
-        plain["tokens"] = tuple(read)
-    return Answer(**{"stopped": None, **plain})
+def _answer(text: object) -> Answer | None:
+    """What a row says; None where it is no answer, as after a fault of the disk or of another program."""
+    try:
+        plain = json.loads(text) if isinstance(text, str) else None
+        answer = _ANSWER.validate_python({"stopped": None, **plain}) if isinstance(plain, dict) else None
+    except (ValueError, RecursionError, ValidationError):
+        return None
+    return answer if answer is None else paired(answer)

@@ -46,6 +46,8 @@ class Fault(NamedTuple):
     status: int | None = None
     wait: float | None = None
     """Seconds that the server asks for."""
+    is_unreached: bool = False
+    """Nobody was there to take the call: the connection was refused, or the name leads nowhere."""
 
 
 AWAY = frozenset({Why.RATE_LIMITED, Why.SERVER_ERROR, Why.CONNECTION_LOST, Why.TIMED_OUT})
@@ -54,8 +56,8 @@ STATUS: dict[int, tuple[Why, Then]] = {
     400: (Why.BAD_REQUEST, Then.UNLESS),
     401: (Why.BAD_REQUEST, Then.STOP),
     402: (Why.BAD_REQUEST, Then.STOP),
-    403: (Why.BAD_REQUEST, Then.STOP),
-    404: (Why.BAD_REQUEST, Then.STOP),
+    403: (Why.BAD_REQUEST, Then.UNLESS),
+    404: (Why.BAD_REQUEST, Then.UNLESS),
     408: (Why.TIMED_OUT, Then.AGAIN),
     409: (Why.SERVER_ERROR, Then.AGAIN),
     413: (Why.TOO_LONG, Then.NEVER),
@@ -63,7 +65,10 @@ STATUS: dict[int, tuple[Why, Then]] = {
     425: (Why.SERVER_ERROR, Then.AGAIN),
     429: (Why.RATE_LIMITED, Then.AGAIN),
 }
-"""What an HTTP status means; 5xx is a server error, and any other is a request that is refused."""
+"""What an HTTP status means; 5xx is a server error, and any other is a request that is refused, as 400 is.
+
+Some servers refuse one text with 403, 404 or 451 (moderation, a law), so only a key and an empty account stop the job.
+"""
 REMEDY: dict[int, str] = {
     400: "check model and the sampling settings",
     401: "put a valid API key into the environment variable that key names",
@@ -87,7 +92,7 @@ def of_status(status: int, headers: Mapping[str, str], said: str, *, now: float 
         now: seconds since the epoch; the clock when not given.
     """
     lower = said.lower()
-    why, then = STATUS.get(status, (Why.SERVER_ERROR, Then.AGAIN) if status >= 500 else (Why.BAD_REQUEST, Then.STOP))
+    why, then = STATUS.get(status, (Why.SERVER_ERROR, Then.AGAIN) if status >= 500 else (Why.BAD_REQUEST, Then.UNLESS))
     if then is Then.UNLESS and any(word in lower for word in _LENGTH):
         why, then = Why.TOO_LONG, Then.NEVER
     if status == 429 and any(word in lower for word in _QUOTA):
