@@ -70,6 +70,15 @@ def test_a_multi_message_answer_is_not_the_joined_one():
     assert prefs.counts().responses == 3
 
 
+@pytest.mark.parametrize("batch", [1, 100])
+def test_answers_that_repeat_are_counted_but_not_those_of_several_pairs(batch):
+    ask = [chat.user("Q?")]
+    alone = [Record(ask, [answer("a")]) for _ in range(3)] + [Record(ask, [answer("b")])]
+    paired = [Record(ask, [answer("c"), answer(other)], [Pair(0, 1)]) for other in "dd"]
+    _, made = built(alone + paired, batch=batch)
+    assert made.notes == ("2 answers repeat an earlier one to their prompt, text and values alike; each is kept once",)
+
+
 def test_extras_of_merged_prompts_that_differ_are_counted_and_the_first_kept():
     ask = [chat.user("Q?")]
     prefs, made = built([Record(ask, prompt_extras={"n": n}) for n in (1, 1, 2)], batch=1)

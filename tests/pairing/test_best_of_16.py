@@ -74,6 +74,15 @@ def test_each_prompt_has_its_different_samples_and_unjudged_ones_have_no_score(p
     assert expected.count(None) > 3_000
 
 
+def test_samples_that_are_merged_are_counted(prefs, source, shared):
+    merged = pl.read_parquet(shared(FILE)).height - sum(map(len, source))
+    assert merged > 0
+    notes = prefs.lineage[0].notes
+    assert (
+        f"{merged:,} answers repeat an earlier one to their prompt, text and values alike; each is kept once" in notes
+    )
+
+
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_pairs_are_those_of_a_plain_loop(prefs, source, rule):
     paired = pair(prefs, rule)

@@ -1,5 +1,7 @@
 """Verifiers, by cases whose answer anyone can see, and the ladder that makes levels of them."""
 
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import polars as pl
@@ -27,11 +29,21 @@ def said(name: str, answer: str, *, reference: Any = None, **settings: Any) -> A
         ("Paris, Texas", "Paris France", "words", False),
         ("Lyon", ["Paris", "Lyon"], "ends", True),
         ("72", 72, "ends", True),
+        ("72", 72.0, "ends", True),
+        (" 72.00\n", 72, "words", True),
+        ("72\n", 72.0, "text", False),
+        ("1,234.5", 1234.5, "text", True),
+        ("72 apples", 72.0, "words", False),
+        ("seventy", 72.0, "ends", False),
+        ("72", "72.0", "ends", False),  # text is compared as text
+        ("1", True, "ends", False),
+        ("72", [71.0, 72.0], "ends", True),
+        ("72", float("nan"), "ends", Unsaid("no_reference")),
         ("", "Paris", "words", False),
     ],
 )
-def test_exact_match(answer: str, reference: Any, compare: str, right: bool) -> None:
-    assert said("exact_match", answer, reference=reference, compare=compare) is right
+def test_exact_match(answer: str, reference: Any, compare: str, right: Any) -> None:
+    assert said("exact_match", answer, reference=reference, compare=compare) == right
 
 
 @pytest.mark.parametrize(
@@ -57,6 +69,12 @@ def test_a_pattern_is_there_or_it_is_not(answer: str, right: bool) -> None:
         ('{"a": 1}', {"keys": ["a"]}, True),
         ('{"a": 1}', {"keys": ["a", "b"]}, False),
         ('["a"]', {"keys": ["a"]}, False),
+        ('{"a": 1, "a": 2}', {}, False),
+        ('[{"b": {"a": 1, "a": 1}}]', {}, False),
+        ('[{"a": 1}, {"a": 1}]', {}, True),
+        ("7" * 5000, {}, True),
+        ('{"a": -' + "7" * 5000 + ', "b": 1e999}', {"keys": ["a"]}, True),
+        ("```json\n" * 20_000 + "{}", {"within": "fence"}, False),
         ('Here:\n```json\n{"a": 1}\n```\nDone.', {"within": "fence"}, True),
         ('{"a": 1}', {"within": "fence"}, False),
     ],
@@ -91,6 +109,35 @@ def test_a_band_of_lengths_includes_its_ends(answer: str, settings: dict[str, An
         ("1e3", 1000, True),
         ("none", "3", False),
         ("1/2", "2", False),
+        ("1/2", 0.5, True),
+        ("0.75", "3/4", True),
+        ("it is 4, so 3 / 4", "4", False),
+        ("of 4 there are 3/4.", "4", False),
+        ("7, that is 1 1/2", "1.5", True),
+        ("1 1/2", "0.5", False),
+        ("-1 1/2", "-1.5", True),
+        ("1 234/5", "47.8", False),
+        ("5 or 1/0", "5", False),
+        ("12 or 12,5", "12", False),
+        ("5 and 12,5", "5", False),
+        ("3 bags of 1 000", "3", False),
+        ("1 000", "0", False),
+        ("1 000", "1", False),
+        ("1,00", "1", False),
+        ("2 and 1.000,00", "2", False),
+        ("45 at 3:45", "45", False),
+        ("7 and 1.2.3", "7", False),
+        ("3 and x/3", "3", False),
+        ("2 and x^2", "2", False),
+        ("-$5", "5", False),
+        ("-$5", "-5", True),
+        ("50%", "50", True),
+        ("\N{EURO SIGN}1,234,567.", "1234567", True),
+        ("1, 2, 3", "3", True),
+        ("in 2020 100 people", "100", True),
+        ("10-20 km", "20", True),
+        ("9", "1 000", Unsaid("unreadable_reference")),
+        ("9", "9 or 12,5", Unsaid("unreadable_reference")),
         ("\N{MINUS SIGN}7", "-7", True),
         ("9", ["8", "9"], True),
         ("9", "nine", Unsaid("unreadable_reference")),
@@ -100,6 +147,40 @@ def test_a_band_of_lengths_includes_its_ends(answer: str, settings: dict[str, An
 )
 def test_the_last_number(answer: str, reference: Any, right: Any) -> None:
     assert said("number", answer, reference=reference) == right
+
+
+EVIL = {"pattern": r"(a+)+\Z", "seconds": 0.05}
+
+
+def test_a_pattern_that_takes_years_is_unscored() -> None:
+    """Doubling with each letter: 2^40 steps. The clock is a limit, not a measure."""
+    assert said("regex", "a" * 40 + "b", **EVIL) == Unsaid("timed_out")
+    assert said("no_regex", "a" * 40 + "b", **EVIL) == Unsaid("timed_out")
+    assert said("regex", "a" * 40, **EVIL) is True
+    prefs = table(["a" * 40 + "b", "a"], [None, None])
+    result = score(prefs, "rules", verify={"with": "regex", **EVIL})
+    assert result.responses.collect()["score"].to_list() == [None, 1.0]
+    assert result.lineage[-1].settings["unscored"] == {"timed_out": 1}
+
+
+def test_an_alarm_that_was_set_before_is_set_again() -> None:
+    rung: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 600.0)
+        said("regex", "a", pattern="a")
+        said("regex", "a" * 40 + "b", **EVIL)
+        assert 0.0 < signal.setitimer(signal.ITIMER_REAL, 0)[0] <= 600.0
+        signal.raise_signal(signal.SIGALRM)
+        assert rung == [signal.SIGALRM]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_beside_the_main_thread_patterns_work_without_a_limit() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(said, "regex", "aaa", **EVIL).result() is True
 
 
 def test_a_tolerance_is_a_share_of_the_reference() -> None:

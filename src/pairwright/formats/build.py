@@ -29,6 +29,7 @@ import polars as pl
 
 from pairwright.chat import Message
 from pairwright.formats.clean import Clean, Turns
+from pairwright.formats.mapping import DRAWN
 from pairwright.formats.merge import Keys, Numbers, Seen
 from pairwright.formats.record import Record
 from pairwright.preferences import MESSAGES, PAIR_COLUMNS, PROMPT_COLUMNS, RESPONSE_COLUMNS
@@ -263,7 +264,7 @@ class Builder:
         self._bytes = 0
         self._prompts, self._said_before = Seen(), Seen()
         self._first_about = np.zeros(0, dtype=np.uint64)
-        self._conflicts = 0
+        self._conflicts = self._repeats = 0
         self._encoded: list[list[frozenset[str]]] = []
         self._room: Path | None = None
 
@@ -294,6 +295,11 @@ class Builder:
                 self._conflicts
             )
         notes = tuple(f"{count:,} rows: {says}" for says, count in self.notes.items())
+        if self._repeats:
+            notes += (
+                f"{self._repeats:,} answers repeat an earlier one to their prompt, text and values alike; each is kept "
+                "once",
+            )
         frames = [_joined([part[i] for part in self._chunks], [done[i] for done in self._encoded]) for i in range(3)]
         if "prompt_mismatch" in frames[2].collect_schema():
             frames[2] = frames[2].with_columns(pl.col("prompt_mismatch").fill_null(False))
@@ -320,6 +326,9 @@ class Builder:
         beside = [*RESPONSE_COLUMNS, *responses.columns]
         responses = _widened(responses, batch.beside, beside)
         number, fresh = self._said_before.add(ones, twos)
+        # An answer of several pairs stands in each of their rows: that is no news.
+        unpaired = np.repeat(np.asarray(batch.compares, dtype=np.int64) == 0, batch.of)
+        self._repeats += int((unpaired & ~fresh).sum())
         pairs = _pairs(batch.compared, _repeated(ids, batch.compares), number)
         self._encoded.append(
             [
@@ -374,8 +383,11 @@ def _responses(batch: _Pending, ids: pl.Series) -> tuple[pl.DataFrame, Keys, Key
     )
     scores = [series.cast(pl.Float64).alias(f"score_{series.name}") for series in batch.scores.series()]
     responses = responses.hstack(scores)
-    rest = [name for name in responses.columns if name != "response"]
-    mixed = responses.select(one=_mixed(rest, 1), two=_mixed(rest, 2))
+    # Samples of `generate` stay apart although they say the same: how often a model says something is what they tell.
+    beside = batch.beside.cells
+    drawn = [each for each in batch.beside.series() if each.name in DRAWN] if beside.keys() >= set(DRAWN) else []
+    rest = [name for name in (*responses.columns, *(each.name for each in drawn)) if name != "response"]
+    mixed = responses.hstack(drawn).select(one=_mixed(rest, 1), two=_mixed(rest, 2))
     one, two = (mixed[name].to_numpy() ^ _conversation_keys(flat, sizes, i) for i, name in ((1, "one"), (2, "two")))
     return responses, one, two
 

@@ -1,14 +1,19 @@
 """Scores by rules: verifiers say yes or no about an answer, and how many say yes is its level.
 
 A verifier is a plug: `verifier(sample, *, settings) -> bool | Unsaid`. `Unsaid(why)` is for what it cannot know, such
-as a prompt without a reference: the answer then stays unscored. A wrong or missing answer is a no.
+as a prompt without a reference: the answer then stays unscored. A wrong answer is a no, and so is an empty one where
+something is asked of it; an answer that is missing comes to no verifier.
 """
 
 import json as standard_json
 import math
 import re
+import signal
+import threading
+import time
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
@@ -28,6 +33,7 @@ class Unsaid(NamedTuple):
 
 
 Said = bool | Unsaid
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Verifier = Callable[..., Said]
 
 
@@ -36,17 +42,21 @@ def exact_match(
 ) -> Said:
     """The answer is the reference, or one of several.
 
+    A reference that is a number, not text, is compared as a number: 72.0 is what `72`, `72.00` and `7.2e1` say.
+
     Args:
         sample: an answer.
         reference: the column of the prompts that holds it: a text, a number, or a list of them.
         compare: what has to be equal: `text`, every character; `ends`, all but white space at both ends; `words`, the
             words, without case, punctuation and the size of gaps.
     """
-    wanted = _references(sample, reference)
+    wanted = _wanted(sample, reference)
     if isinstance(wanted, Unsaid):
         return wanted
-    seen = _COMPARE[compare]
-    return seen(sample.answer) in {seen(one) for one in wanted}
+    seen, whole = _COMPARE[compare], _WHOLE[compare](sample.answer)
+    return any(
+        _plain_number(whole) == one if _is_number(one) else seen(sample.answer) == seen(_as_text(one)) for one in wanted
+    )
 
 
 def _words(text: str) -> str:
@@ -55,32 +65,79 @@ def _words(text: str) -> str:
 
 
 _COMPARE: dict[str, Callable[[str], str]] = {"text": lambda text: text, "ends": str.strip, "words": _words}
+_WHOLE: dict[str, Callable[[str], str]] = {"text": lambda text: text, "ends": str.strip, "words": str.strip}
 
 
-def regex(sample: Sample, *, pattern: str) -> Said:
+def regex(sample: Sample, *, pattern: str, seconds: Seconds = 5.0) -> Said:
     r"""A pattern occurs in the answer; `\A` and `\Z` tie it to the ends.
+
+    A pattern such as `(a+)+$` can take years for an answer. What takes longer than `seconds` is unscored (`timed_out`).
+    Time is kept by the alarm of the process: in the main thread, where commands and recipes run, and not on Windows;
+    elsewhere there is no limit.
 
     Args:
         sample: an answer.
         pattern: a regular expression of Python; `(?s)` in front lets `.` match line ends, `(?i)` ignores case.
+        seconds: for each answer.
 
     Raises:
         InputError: it is none.
     """
-    return _compiled(pattern).search(sample.answer) is not None
+    return _search(pattern, sample.answer, seconds)
 
 
-def no_regex(sample: Sample, *, pattern: str) -> Said:
+def no_regex(sample: Sample, *, pattern: str, seconds: Seconds = 5.0) -> Said:
     """A pattern occurs nowhere in the answer.
 
     Args:
         sample: an answer.
         pattern: as in `regex`.
+        seconds: as in `regex`; what takes longer is unscored (`timed_out`).
 
     Raises:
         InputError: it is none.
     """
-    return _compiled(pattern).search(sample.answer) is None
+    found = _search(pattern, sample.answer, seconds)
+    return found if isinstance(found, Unsaid) else not found
+
+
+def _search(pattern: str, text: str, seconds: float) -> Said:
+    compiled = _compiled(pattern)
+    try:
+        with _alarm(seconds):
+            return compiled.search(text) is not None
+    except _TooLate:
+        return Unsaid("timed_out")
+
+
+class _TooLate(Exception):
+    """The alarm rang."""
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise `_TooLate` in what takes longer, where the process has an alarm; one that was set before rings on time."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    is_on = True
+
+    def ring(number: int, frame: Any) -> None:
+        if is_on:
+            raise _TooLate
+
+    handler = signal.signal(signal.SIGALRM, ring)
+    begun = time.monotonic()
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        is_on = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - begun), 1e-6), interval)
 
 
 @lru_cache(maxsize=256)
@@ -94,6 +151,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def json(sample: Sample, *, keys: Sequence[str] = (), within: Literal["answer", "fence"] = "answer") -> Said:
     """The answer is JSON, and nothing else; NaN and Infinity are none.
 
+    A key that an object has twice is a no: which of its values counts depends on the reader (RFC 8259, section 4). A
+    number may have any size.
+
     Args:
         sample: an answer.
         keys: keys that it must have; it must be an object then.
@@ -103,7 +163,9 @@ def json(sample: Sample, *, keys: Sequence[str] = (), within: Literal["answer", 
     if text is None:
         return False
     try:
-        value = standard_json.loads(text, parse_constant=_no_constant)
+        value = standard_json.loads(
+            text, parse_constant=_no_constant, parse_int=str, parse_float=str, object_pairs_hook=_single
+        )
     except (ValueError, RecursionError):
         return False
     return not keys or (isinstance(value, dict) and all(key in value for key in keys))
@@ -113,12 +175,21 @@ def _no_constant(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
 
 
-_FENCE = re.compile(r"^```[^\n`]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+_OPENS = re.compile(r"^```[^\n`]*\n", re.MULTILINE)
+_CLOSES = re.compile(r"^```[ \t]*$", re.MULTILINE)
 
 
 def _fenced(text: str) -> str | None:
-    found = _FENCE.search(text)
-    return found.group(1) if found else None
+    opens = _OPENS.search(text)
+    closes = _CLOSES.search(text, opens.end()) if opens else None
+    return text[opens.end() : closes.start()] if opens and closes else None
 
 
 _WITHIN: dict[str, Callable[[str], str | None]] = {"answer": lambda text: text, "fence": _fenced}
@@ -156,30 +227,61 @@ def number(
 ) -> Said:
     """The last number of the answer is the last number of the reference, or of one of several.
 
-    Digits with a point, an exponent and commas between thousands are read; fractions and formulas are for `maths`.
+    Digits with a point, an exponent and commas between thousands are read, and so are fractions (`3/4`, `1 1/2`). A
+    currency before them and a unit or a percent sign behind them are left out: `50%` is 50. What looks like a number
+    and can be read in more than one way (`12,5`, `1 000`, `1.000,00`, `3:45`), or is a part of a formula (`x/3`,
+    `x^2`), is not read: where it is the last, the answer is a no, whatever stands before it. Formulas are for `maths`.
 
     Args:
         sample: an answer.
         reference: the column of the prompts that holds it, such as `72`, or a worked solution that ends in `#### 72`.
         tolerance: the largest difference that counts as equal, as a share of the reference's size.
     """
-    wanted = _references(sample, reference)
+    wanted = _wanted(sample, reference)
     if isinstance(wanted, Unsaid):
         return wanted
-    right = [value for one in wanted if (value := _last_number(one)) is not None]
+    right = [value for one in wanted if (value := _last_number(_as_text(one))) is not None]
     if not right:
         return Unsaid("unreadable_reference")
     got = _last_number(sample.answer)
     return got is not None and any(math.isclose(got, one, rel_tol=0.0, abs_tol=tolerance * abs(one)) for one in right)
 
 
-_NUMBER = re.compile(r"(?<![\w./])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d+)?(?!\d|/\d)")
+_BLANK = r"[ \u00a0\u202f]"
+_FURTHER = (
+    r"[.,:'\u2019]\d+",
+    r"[eE][-+]?\d+",
+    rf"{_BLANK}?/{_BLANK}?\.?\d+",
+    rf"(?<!\d\d\d\d){_BLANK}\d\d\d(?!\d)",
+    rf"{_BLANK}(?=\d+/\d)\d+",
+)
+_LIKE = re.compile(rf"(?<!\w)(?P<sign>[-+]?)[$\u20ac\u00a3]?(?P<digits>\.?\d+(?:{'|'.join(_FURTHER)})*)")
+"""What looks like one number: digits and what may stand between them."""
+_PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+_SIGNED = re.compile(rf"[-+]?{_PLAIN}")
+_READ = re.compile(rf"(?:(?P<whole>\d+) )?(?P<above>{_PLAIN})(?: ?/ ?(?P<below>{_PLAIN}))?")
 
 
 def _last_number(text: str) -> float | None:
-    found = _NUMBER.findall(text.replace("\N{MINUS SIGN}", "-"))
-    value = float(found[-1].replace(",", "")) if found else math.nan
-    return value if math.isfinite(value) else None
+    """The last number of a text; None where there is none, or where it cannot be read for certain."""
+    text = text.replace("\N{MINUS SIGN}", "-")
+    spans = list(_LIKE.finditer(text))
+    if not spans or text[: spans[-1].start()][-1:] in ("/", ".", "^"):
+        return None
+    last = spans[-1]
+    read = _READ.fullmatch(last["digits"])
+    if read is None:
+        return None
+    above, below = (float((read[part] or "1").replace(",", "")) for part in ("above", "below"))
+    if read["whole"] and not (read["below"] and above < below):  # `1 234/5` is no number of two parts
+        return None
+    value = float(read["whole"] or 0) + above / below if below else math.nan
+    return (-value if last["sign"] == "-" else value) if math.isfinite(value) else None
+
+
+def _plain_number(text: str) -> float | None:
+    """The number that a text is and nothing else."""
+    return float(text.replace(",", "")) if _SIGNED.fullmatch(text) else None
 
 
 def maths(
@@ -206,13 +308,13 @@ def maths(
 
     Source: the library math-verify, https://github.com/huggingface/math-verify.
     """
-    wanted = _references(sample, reference)
+    wanted = _wanted(sample, reference)
     if isinstance(wanted, Unsaid):
         return wanted
     library = need("math_verify", extra="maths")
     late = need("math_verify.errors", extra="maths").TimeoutException
     try:
-        right = [gold for one in wanted if (gold := _read_maths(library, one, seconds))]
+        right = [gold for one in wanted if (gold := _read_maths(library, _as_text(one), seconds))]
         if not right:
             return Unsaid("unreadable_reference")
         got = library.parse(sample.answer, parsing_timeout=seconds, raise_on_error=True)
@@ -313,9 +415,16 @@ def _scored(sample: Sample, ladder: Sequence[tuple[str, Callable[[Sample], Said]
     return Score(scores[level], also=also)
 
 
-def _references(sample: Sample, column: str) -> list[str] | Unsaid:
-    """The references of a prompt, as text."""
+def _wanted(sample: Sample, column: str) -> list[Any] | Unsaid:
+    """The references of a prompt, numbers as numbers."""
     value = sample.extras.get(column)
     several = value if isinstance(value, list | tuple) else [value]
-    found = [one if isinstance(one, str) else repr(one) for one in several if one is not None and one != ""]
-    return found or Unsaid("no_reference")
+    return [one for one in several if one is not None and one != "" and one == one] or Unsaid("no_reference")
+
+
+def _as_text(reference: Any) -> str:
+    return reference if isinstance(reference, str) else repr(reference)
+
+
+def _is_number(reference: Any) -> bool:
+    return isinstance(reference, int | float) and not isinstance(reference, bool)
