@@ -39,6 +39,18 @@ _RENAMED: dict[str, dict[str, Mapping[str, Any]]] = {
     "score": {"scorer": {"word": "with", "kind": str, "metavar": "NAME|{COLUMN: SCORER}"}},
     "train": {"loss": {"kind": str, "metavar": "NAME|[TERMS]"}},
 }
+_SCALE = Flag(
+    "scale",
+    str | None,
+    None,
+    "Normalise the scores to 1-10, as YAML: {range: [LO, HI]}, {percentiles: [1, 99]} of the training answers, or "
+    "{like: DATA}, the lines of data that were scored before.",
+    metavar="YAML",
+)
+_FURTHER: dict[str, tuple[Flag, ...]] = {"score": (_SCALE,)}
+"""Flags for settings whose types no flag can say: mappings, as YAML."""
+_NEED_PAIRS = ("score", "split", "logprobs", "select", "relabel")
+"""Verbs that make no pairs."""
 
 
 def change(verb: str, arguments: Sequence[str]) -> int:
@@ -53,12 +65,22 @@ def change(verb: str, arguments: Sequence[str]) -> int:
     given = parse(verb, description(function), flags, arguments)
     if str(given.get("scorer", "")).lstrip().startswith("{"):
         given["scorer"] = value_of(given["scorer"], where="--with")
+    for flag in _FURTHER.get(verb, ()):
+        if given[flag.name] is not None:
+            given[flag.name] = value_of(given[flag.name], where=f"--{flag.name}")
     settings = settings_given(verb, schema, given, also=of_plugs(plugs, given))
     output: Path = given["output"]
     writes = is_first()
-    prefs = function(read_in(given, output=output if writes else None), **settings)
+    source = read_in(given, output=output if writes else None)
+    if verb in _NEED_PAIRS and is_flat(output) and not source.counts().pairs:
+        raise InputError(
+            f"{given['source']} has {source.counts().responses:,} answers and no pairs, and {output} would be a file "
+            f"of pairs; name a directory (-o {_bare_name(output)}), which holds answers, and make pairs later "
+            "(pairwright pair)"
+        )
+    prefs = function(source, **settings)
     if writes:  # of the processes of `accelerate launch`, which all have the whole result, one
-        tell(prefs, write_out(prefs, output), as_json=given["json"])
+        tell(prefs, write_out(prefs, output), as_json=given["json"], since=len(source.lineage))
     return 0
 
 
@@ -109,9 +131,18 @@ def description(function: Function) -> str:
     return "\n\n".join(part for part in (said.short_description, said.long_description) if part)
 
 
+def _bare_name(output: Path) -> Path:
+    """`scored` for `scored.jsonl.gz`."""
+    return output.with_name(output.name.split(".")[0] or "out")
+
+
 def own_flags(verb: str, schema: Signature) -> list[Flag]:
     """The flags of a verb's own settings, and `--set` where it hands settings on to a plug."""
-    return [*of_settings(schema.settings, **_RENAMED.get(verb, {})), *([SET] if schema.rest else [])]
+    return [
+        *of_settings(schema.settings, **_RENAMED.get(verb, {})),
+        *_FURTHER.get(verb, ()),
+        *([SET] if schema.rest else []),
+    ]
 
 
 def settings_given(

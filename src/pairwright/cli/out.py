@@ -111,24 +111,46 @@ def write_out(prefs: Preferences, output: Path, *, layout: Layout = "trl") -> Pa
     return prefs.export(output, layout)
 
 
-def tell(prefs: Preferences, output: Path, *, as_json: bool) -> None:
-    """Say what was written: rows, and what the last step dropped, by reason."""
+def tell(prefs: Preferences, output: Path, *, as_json: bool, since: int | None = None) -> None:
+    """Say what was written: rows, what the last step dropped, by reason, and what each new step noted.
+
+    Args:
+        prefs: what was written.
+        output: where it was written.
+        as_json: as JSON; where there are several new steps, all of them stand under `steps`.
+        since: how many steps there were before; None is all but the last.
+    """
     last = prefs.lineage[-1] if prefs.lineage else None
+    new = prefs.lineage[-1:] if since is None else prefs.lineage[since:]
     dropped = dict(last.dropped) if last else {}
     rows, of = _rows(prefs)
     if as_json:
-        said = {"notes": list(last.notes) if last else [], "found": last.found if last else {}}
+        said: dict[str, Any] = {"notes": list(last.notes) if last else [], "found": last.found if last else {}}
+        if len(new) > 1:
+            said["steps"] = [
+                {
+                    "name": step.name,
+                    **({"into": step.settings["into"]} if "into" in step.settings else {}),
+                    "dropped": step.dropped,
+                    "notes": list(step.notes),
+                    "found": step.found,
+                }
+                for step in new
+            ]
         show_json({"output": str(output), of: rows, "dropped": dropped, **said})
         return
     text = f"{output}: {rows:,} {of}"
     if last and last.rows_in not in (None, rows) and last.rows_out == rows:
         text += f" from {last.rows_in:,}"
     print(text + (f"; dropped: {reasons(dropped)}" if dropped else ""))
-    for note in last.notes if last else ():
-        print(f"  {note}")
-    for key, value in (last.found if last else {}).items():
-        if key in _TABLES:
-            print(f"\n{_TABLES[key](value)}")
+    for step in new:
+        if len(new) > 1 and step.notes:
+            print(f"  {step.name} {step.settings.get('into', '')}".rstrip() + ":")
+        for note in step.notes:
+            print(f"  {'  ' if len(new) > 1 else ''}{note}")
+        for key, value in step.found.items():
+            if key in _TABLES:
+                print(f"\n{_TABLES[key](value)}")
 
 
 def overlap_table(found: Mapping[str, Any]) -> str:
