@@ -290,8 +290,19 @@ def test_a_failure_nobody_foresaw_is_one_sentence_and_debug_shows_the_traceback(
         "pairwright: relabel failed with ZeroDivisionError: a number was zero; "
         "run again with --debug for the traceback\n"
     )
-    with pytest.raises(ZeroDivisionError):
-        main(["relabel", str(data), "-o", "x", "--debug"])
+    code, _, error = call("relabel", data, "-o", "x", "--debug", capsys=capsys)
+    assert code == 1
+    assert "Traceback" in error
+    assert "in broken" in error
+
+
+def test_debug_shows_the_traceback_and_changes_no_exit_code(data, capsys):
+    for flags, is_shown in (((), False), (("--debug",), True)):
+        code, _, error = call("relabel", data, "-o", "x", "--mode", "rat", *flags, capsys=capsys)
+        assert code == 2
+        assert ("Traceback" in error) is is_shown
+        assert "InputError" in error or not is_shown
+        assert [line for line in error.splitlines() if line.startswith("pairwright: ")]
 
 
 def test_a_user_who_stops_gets_130(data, capsys, monkeypatch):

@@ -16,7 +16,7 @@ from faulty import Body, completion, serving
 from pairwright.chat import assistant, system, user
 from pairwright.cli import main
 from pairwright.errors import InputError
-from pairwright.preferences import Preferences
+from pairwright.preferences import MESSAGES, Preferences
 from pairwright.scorers import score
 
 pytest.importorskip("openai")
@@ -63,7 +63,7 @@ def parrot(body: Body) -> str:
 
 
 def test_each_answer_has_its_rating_or_null_with_the_reason_and_the_text_is_kept() -> None:
-    said = ["fine [[7]]", "[[10]]", "none of it", "[[11]]", "[[3]] [[4]]", "[[none]]", "", "bad [[1]]"]
+    said = ["fine [[7]]", "[[10]]", "none of it", "[[11]]", "[[3]] [[4]]", "[[none]]", ".", "bad [[1]]"]
     with serving(parrot) as server:
         scored = score(data({"q": said}), "judge", url=server.url, model="m", **FAST)
     assert column(scored) == [7.0, 10.0, None, None, None, None, None, 1.0]
@@ -77,6 +77,71 @@ def test_each_answer_has_its_rating_or_null_with_the_reason_and_the_text_is_kept
     assert step.found["tokens"] == {"prompt": 56, "answer": 40}  # the server says 7 and 5
     assert step.found["prompt"]["version"] == "1"
     assert "cost" not in step.found
+
+
+LOST = ["missing_answer", "empty", "empty", "missing_answer", "missing_prompt", None]
+
+
+def with_gaps() -> Preferences:
+    """No answer, none in it, blanks, an answer without content, one without a prompt, and two that can be judged."""
+    said = [None, [assistant("")], [assistant(" \n")], [{"role": "assistant", "content": None}]]
+    prompts = {"prompt_id": ["q", "lost"], "prompt": [[user("q")], None], "reference": ["[[6]]", "x"]}
+    schema = {"prompt_id": pl.String, "prompt": MESSAGES, "reference": pl.String}
+    responses = {
+        "prompt_id": ["q"] * 4 + ["lost", "q", "q"],
+        "response": [*said, [assistant("[[3]]")], [assistant("[[6]]")], [assistant("[[8]]")]],
+    }
+    return Preferences.of(
+        pl.DataFrame(prompts, schema=schema),
+        pl.DataFrame(responses, schema={"prompt_id": pl.String, "response": MESSAGES}),
+    )
+
+
+@pytest.mark.parametrize("kind", ["rating", "reference", "attributes"])
+def test_what_is_not_there_is_not_asked_about_and_has_no_score(kind: str) -> None:
+    def rule(body: Body) -> str:
+        return parrot(body).replace("[[", "[[wit: ") if kind == "attributes" else parrot(body)
+
+    own = {"attributes": {"wit": "Is it funny?"}} if kind == "attributes" else {}
+    with serving(rule) as server:
+        scored = score(with_gaps(), "judge", url=server.url, model="m", kind=kind, **own)
+        assert len(server.bodies) == 2
+    assert column(scored) == [None] * 5 + [6.0, 8.0]
+    assert column(scored, "score_why") == [*LOST, None]
+    assert column(scored, "score_text")[:5] == [None] * 5
+    assert scored.lineage[-1].settings["unscored"] == {"empty": 2, "missing_answer": 2, "missing_prompt": 1}
+    if kind == "attributes":
+        assert column(scored, "score_wit") == [None] * 5 + [6.0, 8.0]
+
+
+def test_what_is_not_there_is_compared_with_nothing() -> None:
+    def rule(body: Body) -> str:
+        return "[[A]]" if between(asked(body), "answer_A") == "[[8]]" else "[[B]]"
+
+    with serving(rule) as server:
+        scored = score(with_gaps(), "judge", url=server.url, model="m", kind="pairwise")
+        assert len(server.bodies) == 2
+    assert column(scored) == [None] * 5 + [0.0, 1.0]
+    assert column(scored, "score_why") == [*LOST, None]
+    assert scored.lineage[-1].found["comparisons"] == 1
+
+
+def test_data_with_nothing_to_judge_asks_nothing() -> None:
+    with serving(parrot) as server:
+        for kind in ("rating", "pairwise"):
+            scored = score(data({"q": [" ", ""]}), "judge", url=server.url, model="m", kind=kind)
+            assert column(scored) == [None, None]
+            assert scored.lineage[-1].settings["unscored"] == {"empty": 2}
+        assert server.bodies == []
+
+
+def test_half_a_surrogate_pair_in_what_the_judge_says_is_kept_as_the_mark_for_it() -> None:
+    with serving(lambda _: "\ud83d fine [[7]]") as server:
+        for _ in range(2):
+            scored = score(data({"q": ["a"]}), "judge", url=server.url, model="m")
+            assert column(scored, "score_text") == ["\ufffd fine [[7]]"]
+            assert column(scored) == [7.0]
+        assert len(server.bodies) == 1
 
 
 def test_the_judge_sees_prompt_answer_and_scale_and_nothing_else_is_filled_in() -> None:
@@ -183,6 +248,7 @@ def test_both_orders_take_a_planted_position_bias_away() -> None:
     near = sum(abs(a - b) <= 2 for row in qualities.values() for a, b in combinations(row, 2))
     found = scored.lineage[-1].found
     assert found["comparisons"] == 72
+    assert f"{near} flipped with the position (ties)" in " ".join(scored.lineage[-1].notes)
     assert found["outcomes"]["position_flip"] == near
     assert found["outcomes"]["first"] + found["outcomes"]["second"] == 72 - near
     # Each near pair is A twice, each far one A once and B once: what one order alone would have counted.
@@ -214,6 +280,8 @@ def test_a_biased_judge_with_probabilities_is_evened_out_too() -> None:
     with serving(rule) as server:
         scored = score(prefs, "judge", url=server.url, model="m", kind="pairwise", reading="expected")
         assert server.bodies[0]["top_logprobs"] == 20
+    assert "1 flipped with the position (both orders averaged)" in " ".join(scored.lineage[-1].notes)
+    assert "ties" not in " ".join(scored.lineage[-1].notes)
     win = (sigmoid(2.0) + sigmoid(0.0)) / 2
     assert column(scored) == pytest.approx([0.5, 0.5, win, 1.0 - win], abs=1e-9)
 
@@ -394,7 +462,7 @@ def test_a_recipe_with_a_judge_goes_on_where_it_was_and_the_key_is_in_no_file(
         for wrong in ((server.url, KEY), (server.url.replace("http://", f"http://me:{KEY}@"), "JUDGE_KEY")):
             assert main(written(*wrong)) == 2
             assert re.search("never the key itself|give the plain base URL", capfd.readouterr().err)
-        assert main(written("http://127.0.0.1:9/v1", "JUDGE_KEY")) == 1
+        assert main(written("http://127.0.0.1:9/v1", "JUDGE_KEY")) == 2
         command = written(server.url, "JUDGE_KEY")
         assert main(command) == main(command) == 0
         assert len(server.bodies) == 2

@@ -37,6 +37,11 @@ def text(words: str, **more: Any) -> Answer:
         ("[[-3]]", Reading(None, "out_of_range")),
         ("[[none]]", Reading(None, "abstained")),
         ("[[7]] or [[8]]", Reading(None, "several_verdicts")),
+        ("[[7]] and once more [[7.0]]", Reading(7.0)),
+        ("I write [[rating]]. [[7]]", Reading(7.0)),
+        ("[[7]], in short [[8/10]]", Reading(None, "several_verdicts")),
+        ("[[8/10]], so [[8]]", Reading(None, "several_verdicts")),
+        ("[[helpfulness: 3]] [[9]]", Reading(None, "several_verdicts")),
         ("[[7]], or [[none]]", Reading(None, "several_verdicts")),
         ("[[7/10]]", Reading(None, "unreadable")),
         ("[[rating]]", Reading(None, "unreadable")),
@@ -76,7 +81,9 @@ def test_an_attribute_is_read_by_its_name_alone() -> None:
     assert said(words, "honesty", 1, 10) == Reading(None, "abstained")
     assert said(words, "depth", 1, 10) == Reading(None, "several_verdicts")
     assert said(words, "fulness", 1, 10) == Reading(None, "unreadable")
-    assert said(words, None, 1, 10) == Reading(9.0)
+    assert said(text("[[depth: 4]] [[depth: 8/10]] [[9]]"), "depth", 1, 10) == Reading(None, "several_verdicts")
+    assert said(text("[[depth: high]] [[depth: 4]]"), "depth", 1, 10) == Reading(None, "several_verdicts")
+    assert said(text("[[depth: 4]] [[honesty: 8/10]]"), "depth", 1, 10) == Reading(4.0)
 
 
 def token(word: str, **top: float) -> Token:
@@ -118,6 +125,37 @@ def test_digits_that_are_tokens_of_their_own() -> None:
     assert expected(longer, None, 1, 10).value == 7.0  # 75 is no rating
 
 
+def test_a_first_digit_that_was_not_drawn_is_no_rating_where_it_may_go_on() -> None:
+    """Drawn 7 of 0.6, 0.4 on "1", which may be 1 or 10 digit by digit: 7 is what is left. Counted as 1 it were 4.6."""
+    answer = rated(Token("[[", -0.1), token("7", _7=0.6, _1=0.4), Token("]]", 0.0))
+    assert expected(answer, None, 1, 10).value == pytest.approx(7.0, abs=1e-12)
+    # To 9 there is no longer number, so 1 is 1: 4.2 + 0.4.
+    assert expected(answer, None, 1, 9).value == pytest.approx(4.6, abs=1e-12)
+    # A tokenizer that has "10" writes it at once, so its "1" is 1: 0.5 * 7 + 0.3 * 1 + 0.2 * 10 = 5.8.
+    whole = rated(Token("[[", -0.1), token("7", _7=0.5, _1=0.3, _10=0.2), Token("]]", 0.0))
+    assert expected(whole, None, 1, 10).value == pytest.approx(5.8, abs=1e-12)
+    # A token that closes the brackets ends the number: 0.5 * 7 + 0.5 * 1.
+    closed = rated(Token("[[", -0.1), Token("7]]", math.log(0.5), (("1]]", math.log(0.5)),)))
+    assert expected(closed, None, 1, 10).value == pytest.approx(4.0, abs=1e-12)
+    little = rated(Token("[[", -0.1), token("7", _7=0.4, _1=0.6), Token("]]", 0.0))
+    assert expected(little, None, 1, 10) == Reading(None, "little_mass")
+
+
+def test_a_number_of_three_digits_that_are_tokens_of_their_own() -> None:
+    """0 to 100: p(1) = 0.8, p(0 | 1) = 0.9, p(0 | 10) = 0.75: p(100) = 0.54, p(10) = 0.18, p(1) = 0.08 by the brackets.
+
+    The 2 beside the 1 may be 2 or 20 to 29 and is left out: (54 + 1.8 + 0.08) / 0.8 = 69.85.
+    """
+    answer = rated(
+        Token("[[", -0.1),
+        token("1", _1=0.8, _2=0.2),
+        Token("0", math.log(0.9), (("0", math.log(0.9)), ("]]", math.log(0.1)))),
+        Token("0", math.log(0.75), (("0", math.log(0.75)), ("]]", math.log(0.25)))),
+        Token("]]", 0.0),
+    )
+    assert expected(answer, None, 0, 100).value == pytest.approx(69.85, abs=1e-9)
+
+
 def test_the_place_is_that_of_the_verdict_and_not_of_a_number_before_it() -> None:
     tokens = [Token("3", -0.1, (("3", -0.1),)), Token(" [[x]] [[", -0.1), token("8", _8=1.0), Token("]]", -0.1)]
     assert expected(rated(*tokens), None, 1, 10) == Reading(8.0)
@@ -142,6 +180,10 @@ def test_what_the_probabilities_do_not_say_is_not_scored() -> None:
         ("so: [[ B ]]", Judged(Verdict.SECOND, 0.0)),
         ("[[C]]", Judged(Verdict.TIE, 0.5)),
         ("[[D]]", Judged(Verdict.ABSTAINED)),
+        ("By [[Rule 3]] it is [[A]]", Judged(Verdict.FIRST, 1.0)),
+        ("[[A]], that is [[A>B]]", Judged(None, None, "several_verdicts")),
+        ("[[B > A]] [[B]]", Judged(None, None, "several_verdicts")),
+        ("[[b]] [[A]]", Judged(None, None, "several_verdicts")),
         ("[[A]] rather than [[B]]", Judged(None, None, "several_verdicts")),
         ("A", Judged(None, None, "no_verdict")),
         ("[[A>B]]", Judged(None, None, "unreadable")),

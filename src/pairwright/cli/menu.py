@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NamedTuple, cast
@@ -85,14 +86,14 @@ def _guarded(verb: str, behind: list[str]) -> int:
         return 0
     except PairwrightError as error:
         if debug:
-            raise
+            traceback.print_exc()
         return _complain(str(error), error.exit_code)
     except BaseException as error:  # not only Exception: a panic inside Polars is none
         if debug:
-            raise
+            traceback.print_exc()
         what = str(error).strip().split("\n", 1)[0] or "no message"
-        kind = type(error).__name__
-        return _complain(f"{verb} failed with {kind}: {what}; run again with --debug for the traceback", 1)
+        remedy = "the traceback is above" if debug else "run again with --debug for the traceback"
+        return _complain(f"{verb} failed with {type(error).__name__}: {what}; {remedy}", 1)
 
 
 def _complain(sentence: str, code: int) -> int:

@@ -22,9 +22,9 @@ class Outcome(StrEnum):
     TIE = "tie"
     """Both orders say so."""
     POSITION_FLIP = "position_flip"
-    """The judge chose the same place twice, so that it chose by the place: a tie."""
+    """The judge chose the same place twice, so that it chose by the place: a tie, or the mean of both orders."""
     HALF_TIE = "half_tie"
-    """One order is a tie: a tie."""
+    """One order is a tie: a tie, or the mean of both orders."""
     ABSTAINED = "abstained"
     """The judge abstained in one order: no outcome."""
     UNANSWERED = "unanswered"
@@ -108,7 +108,7 @@ def pairwise(rows: Sequence[Row], brief: Brief, ask: Ask) -> Judgement:
         "verdicts": {str(each): verdicts[each] for each in Verdict},
     }
     columns = {"text": _texts(len(rows), orders, answers), "why": pl.Series(why, dtype=pl.String)}
-    return Judgement(values, Counter(filter(None, why)), columns, found, _notes(len(pairs), outcomes, verdicts))
+    return Judgement(values, Counter(filter(None, why)), columns, found, _notes(len(pairs), outcomes, verdicts, brief))
 
 
 def _pairs(rows: Sequence[Row]) -> list[_Pair]:
@@ -145,21 +145,24 @@ def _texts(num_rows: int, orders: Sequence[_Pair], answers: Sequence[Answer | Fa
     return pl.Series(texts, dtype=pl.List(pl.String))
 
 
-def _notes(num_pairs: int, outcomes: Counter[str], verdicts: Counter[Verdict]) -> list[str]:
+def _notes(num_pairs: int, outcomes: Counter[str], verdicts: Counter[Verdict], brief: Brief) -> list[str]:
     if not num_pairs:
         return ["No prompt has two answers, so nothing was compared."]
-    parts = [f"{outcomes[each]:,} {word}" for each, word in _WORDS.items() if outcomes[each]]
+    settled = _SETTLED[brief.reading]
+    parts = [f"{outcomes[each]:,} {word.format(settled)}" for each, word in _WORDS.items() if outcomes[each]]
     decided = verdicts[Verdict.FIRST] + verdicts[Verdict.SECOND]
     places = f" The first place won {verdicts[Verdict.FIRST]:,} of {decided:,} decided calls." if decided else ""
     return [f"{num_pairs:,} comparisons in both orders: {', '.join(parts)}.{places}"]
 
 
+_SETTLED = {"said": "ties", "expected": "both orders averaged"}
+"""What a comparison comes to whose orders do not agree, by how the verdicts are read."""
 _WORDS = {
     Outcome.FIRST: "won by the first in file order",
     Outcome.SECOND: "won by the second",
     Outcome.TIE: "ties",
-    Outcome.HALF_TIE: "ties by one order",
-    Outcome.POSITION_FLIP: "flipped with the position (ties)",
+    Outcome.HALF_TIE: "with a tie in one order ({})",
+    Outcome.POSITION_FLIP: "flipped with the position ({})",
     Outcome.ABSTAINED: "with an abstention",
     Outcome.UNANSWERED: "without an answer",
 }

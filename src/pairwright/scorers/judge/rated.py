@@ -17,7 +17,7 @@ Ask = Callable[[Sequence[Call]], Sequence[Answer | Failure]]
 
 
 class Row(NamedTuple):
-    """One answer to be judged, as text."""
+    """One answer to be judged, as text; it and its prompt are there."""
 
     prompt_id: str
     prompt: str

@@ -42,6 +42,9 @@ _ABSTAINED = "none"
 _ANY = re.compile(r"\[\[[^\[\]]*\]\]")
 _NUMBER = r"-?\d+(?:\.\d+)?|none"
 _LETTER = re.compile(r"\[\[\s*([A-D])\s*\]\]")
+_LIKE_NUMBER = re.compile(r"\[\[[^\[\]]*\d[^\[\]]*\]\]")
+_LIKE_LETTER = re.compile(r"\[\[(?:\s*[a-d]\s*|(?:[^\[\]]*[^\[\]A-Za-z])?[A-D](?:[^\[\]A-Za-z][^\[\]]*)?)\]\]")
+"""Brackets that would say a verdict but cannot be read, such as `[[8/10]]` and `[[A>B]]`; `[[Paris]]` is none."""
 _LITTLE = 0.5
 """Probability on ratings, or verdicts, below which their mean says nothing."""
 
@@ -49,7 +52,8 @@ _LITTLE = 0.5
 def said(answer: Answer | Failure, label: str | None, low: float, high: float) -> Reading:
     """The rating that a judge wrote in double brackets, `[[7]]`, or `[[label: 7]]`.
 
-    What a model thinks aloud up to `</think>` does not count. A rating may be written several times, but only one.
+    What a model thinks aloud up to `</think>` does not count. A rating may be written several times, but only one: 7
+    and 7.0 are one, and brackets that hold a number but no rating, `[[8/10]]`, are another.
 
     Args:
         answer: the judge's.
@@ -60,13 +64,13 @@ def said(answer: Answer | Failure, label: str | None, low: float, high: float) -
     text, why = _text(answer)
     if text is None:
         return Reading(None, why)
-    found = {match.lower() for match in _rating(label).findall(text)}
-    if len(found) != 1:
+    pattern = _rating(label)
+    found = {None if word.lower() == _ABSTAINED else float(word) for word in pattern.findall(text)}
+    if len(found) != 1 or _has_other(text, pattern, _like_rating(label)):
         return Reading(None, "several_verdicts" if found else _nothing(answer, text))
-    word = found.pop()
-    if word == _ABSTAINED:
+    value = found.pop()
+    if value is None:
         return Reading(None, "abstained")
-    value = float(word)
     return Reading(value) if low <= value <= high else Reading(None, "out_of_range")
 
 
@@ -76,8 +80,10 @@ def expected(answer: Answer | Failure, label: str | None, low: float, high: floa
         sum of v p(v) / sum of p(v), over the whole numbers v from low to high among the most probable tokens
 
     A rating of several tokens ("1", "0") is one where the judge wrote its first token: then p(10) = p(1) p(0 | 1) is
-    taken from that token. What `said` gives no rating gets none here, with its reason; `no_logprobs` where the server
-    gives none, `little_mass` where less than half of the probability is on ratings.
+    taken from that token. Where the judge wrote another token, nobody knows whether a "1" among the probable ones would
+    have become 1 or 10, so it is left out; it counts where a longer token that begins with it stands beside it ("10"),
+    since such a tokenizer writes 10 at once. What `said` gives no rating gets none here, with its reason; `no_logprobs`
+    where the server gives none, `little_mass` where less than half of the probability is on ratings.
 
     Source: arXiv 2303.16634 (ratings weighted by their probabilities).
     """
@@ -87,10 +93,7 @@ def expected(answer: Answer | Failure, label: str | None, low: float, high: floa
     place = _place(answer.tokens or (), _rating(label))
     if place is None:
         return Reading(None, "no_logprobs")
-    at, tokens = place, answer.tokens or ()
-    mass = _mass(tokens[at])
-    if at + 1 < len(tokens):
-        _split(mass, tokens[at], tokens[at + 1], high)
+    mass = _mass((answer.tokens or ())[place:], low, high)
     inside = {value: part for value, part in mass.items() if low <= value <= high}
     total = math.fsum(inside.values())
     if total < _LITTLE:
@@ -104,7 +107,7 @@ def verdict_said(answer: Answer | Failure) -> Judged:
     if text is None:
         return Judged(None, None, why)
     found = set(_LETTER.findall(text))
-    if len(found) != 1:
+    if len(found) != 1 or _has_other(text, _LETTER, _LIKE_LETTER):
         return Judged(None, None, "several_verdicts" if found else _nothing(answer, text))
     verdict = LETTERS[found.pop()]
     return Judged(verdict, SHARES.get(verdict))
@@ -159,6 +162,18 @@ def _nothing(answer: Answer | Failure, text: str) -> str:
     return "unreadable" if _ANY.search(text) else "no_verdict"
 
 
+def _has_other(text: str, verdict: re.Pattern[str], like: re.Pattern[str]) -> bool:
+    """Whether some brackets look like a verdict and are none."""
+    return any(not verdict.fullmatch(brackets) for brackets in like.findall(text))
+
+
+@cache
+def _like_rating(label: str | None) -> re.Pattern[str]:
+    if label is None:
+        return _LIKE_NUMBER
+    return re.compile(rf"\[\[\s*{re.escape(label)}\s*:[^\[\]]*\]\]", re.IGNORECASE)
+
+
 @cache
 def _rating(label: str | None) -> re.Pattern[str]:
     name = "" if label is None else rf"{re.escape(label)}\s*:\s*"
@@ -188,27 +203,51 @@ def _bare(text: str) -> str:
     return text.strip(" \t\n[]:")
 
 
-def _mass(token: Token) -> dict[int, float]:
-    """Probability of each whole number that is one token at this place."""
+def _mass(tokens: Sequence[Token], low: float, high: float) -> dict[int, float]:
+    """Probability of each whole number that begins with the first token, as far as the drawn tokens show it."""
     mass: dict[int, float] = {}
-    for text, logp in _tops(token):
-        bare = _bare(text)
-        if bare.isdecimal():
-            mass[int(bare)] = mass.get(int(bare), 0.0) + math.exp(logp)
+    head, logp = "", 0.0
+    for token in tokens:
+        tops = [(text, part, _digits(text, head)) for text, part in _tops(token)]
+        drawn = None
+        spent = 0.0
+        for text, part, (digits, is_closed) in tops:
+            probability = math.exp(logp + part)
+            if not digits:
+                continue
+            spent += probability
+            if text == token.text and not is_closed:
+                drawn = digits, logp + part
+            elif is_closed or not _goes_on(head + digits, low, high) or _is_whole(digits, tops):
+                mass[int(head + digits)] = mass.get(int(head + digits), 0.0) + probability
+        if head:  # what does not go on with a digit ends here
+            mass[int(head)] = mass.get(int(head), 0.0) + max(0.0, math.exp(logp) - spent)
+        if drawn is None:
+            return mass
+        head, logp = head + drawn[0], drawn[1]
+    mass[int(head)] = mass.get(int(head), 0.0) + math.exp(logp)
     return mass
 
 
-def _split(mass: dict[int, float], token: Token, following: Token, high: float) -> None:
-    """Give longer numbers their part of the drawn first digits, where the tokens write them digit by digit."""
-    head = _bare(token.text)
-    if not head.isdecimal() or token.text.rstrip().endswith("]"):
-        return
-    for text, logp in _tops(following):
+def _digits(text: str, head: str) -> tuple[str, bool]:
+    """The digits that a token gives a number, and whether the number ends with it."""
+    if head:
         match = re.match(r"\d+", text)
-        if match and int(head + match[0]) <= high:
-            part = math.exp(token.logp + logp)
-            mass[int(head)] = max(0.0, mass.get(int(head), 0.0) - part)
-            mass[int(head + match[0])] = mass.get(int(head + match[0]), 0.0) + part
+        return (match[0], match.end() < len(text)) if match else ("", False)
+    bare = _bare(text)
+    return (bare if bare.isdecimal() else "", text.rstrip().endswith("]"))
+
+
+def _goes_on(digits: str, low: float, high: float) -> bool:
+    """Whether a longer whole number from low to high begins with these digits."""
+    start = int(digits)
+    widths = range(1, len(str(int(high))) - len(digits) + 1)
+    return start > 0 and any(start * 10**k <= high and (start + 1) * 10**k > low for k in widths)
+
+
+def _is_whole(digits: str, tops: Sequence[tuple[str, float, tuple[str, bool]]]) -> bool:
+    """Whether the tokenizer writes longer numbers with these first digits at once: one of them is there."""
+    return any(other.startswith(digits) and other != digits for _, _, (other, _) in tops)
 
 
 def _leaning(share: float) -> Verdict:

@@ -1,5 +1,6 @@
 """The scorer `judge`."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -66,7 +67,8 @@ def judge(
     answers; a win counts where both orders agree, else it is a tie, and the score is the mean win over the others, 0
     to 1. Nothing here is judged under a goal.
 
-    A text that cannot be read gives no score: `no_verdict`, `unreadable`, `several_verdicts`, `out_of_range`,
+    An answer that is not there or says nothing is not asked about: `missing_answer`, `empty`, `missing_prompt`. A text
+    of the judge that cannot be read gives no score: `no_verdict`, `unreadable`, `several_verdicts`, `out_of_range`,
     `refused`, `abstained`, `cut_off` (at max_tokens), and so do calls that fail each time (`rate_limited`,
     `server_error`, `connection_lost`, `timed_out`, `malformed_json`, `no_choices`, `wrong_schema`, `too_long`,
     `bad_request`). What the judge wrote is kept in the column `score_text`, the reason in `score_why`.
@@ -84,8 +86,8 @@ def judge(
             `instruction_following`, `honesty`, `truthfulness`, `helpfulness`.
         low: the lowest rating.
         high: the highest rating.
-        reading: `said` takes what the judge wrote; `expected` the mean under its probabilities at that place, for a
-            server that gives log-probabilities.
+        reading: `said` takes what the judge wrote; `expected` the mean under its probabilities at that place, and
+            of both orders, for a server that gives log-probabilities.
         temperature: of the judge; None leaves it to the server.
         max_tokens: of its answer; None leaves it to the server.
         extra: further fields of each request, such as `{max_completion_tokens: 2000}`.
@@ -114,6 +116,7 @@ def judge(
         raise InputError(f"judge: attributes are rated by kind 'attributes', not {kind!r}; leave one of them out")
     chosen = choose_attributes(asked, attributes) if kind == "attributes" else {}
     rows = _rows(prefs, with_reference=kind == "reference")
+    there = [row for row in rows if isinstance(row, Row)]
     jobs: list[Asked] = []
 
     def answers_to(calls: Sequence[Call]) -> Sequence[Answer | Failure]:
@@ -135,7 +138,7 @@ def judge(
         jobs.append(job)
         return job.answers
 
-    made = KINDS[kind](rows, Brief(asked, low, high, reading, chosen), answers_to)
+    made = _spread(KINDS[kind](there, Brief(asked, low, high, reading, chosen), answers_to), rows)
     found = {**made.found, **_taken(jobs), "prompt": {"version": asked.version, "sha256": asked.digest}}
     return Scores(
         pl.Series(made.values, dtype=pl.Float64),
@@ -155,8 +158,19 @@ def _taken(jobs: Sequence[Asked]) -> dict[str, Any]:
     return {"calls": sum(each.calls for each in usage), "tokens": tokens, **({"cost": cost} if cost else {})}
 
 
-def _rows(prefs: Preferences, *, with_reference: bool) -> list[Row]:
-    """The answers in order, as text."""
+def _spread(made: Judgement, rows: Sequence[Row | str]) -> Judgement:
+    """What came of the answers that were judged, in their places among all; the others have their reason."""
+    numbers = iter(range(len(rows)))
+    places = [next(numbers) if isinstance(row, Row) else None for row in rows]
+    lost = pl.Series([None if isinstance(row, Row) else row for row in rows], dtype=pl.String)
+    columns = {name: each.gather(pl.Series(places, dtype=pl.UInt32)) for name, each in made.columns.items()}
+    columns["why"] = columns["why"].zip_with(lost.is_null(), lost)
+    values = [None if place is None else made.values[place] for place in places]
+    return made._replace(values=values, why=made.why + Counter(lost.drop_nulls().to_list()), columns=columns)
+
+
+def _rows(prefs: Preferences, *, with_reference: bool) -> list[Row | str]:
+    """The answers in order, as text, and why there is nothing to judge in the place of those without one."""
     there = "reference" in prefs.prompts.collect_schema()
     if with_reference and not there:
         raise InputError(
@@ -168,9 +182,25 @@ def _rows(prefs: Preferences, *, with_reference: bool) -> list[Row]:
         prompts, on="prompt_id", how="left", maintain_order="left"
     )
     return [
-        Row(prompt_id, _dialogue(prompt or []), text_of(response or []), _reference(given))
+        _lost(prompt, response) or Row(prompt_id, _dialogue(prompt), text_of(response), _reference(given))
         for prompt_id, response, prompt, given in joined.collect().iter_rows()
     ]
+
+
+def _lost(prompt: Conversation | None, answer: Conversation | None) -> str:
+    """Why there is nothing to judge; an empty string where there is."""
+    if answer is None or _is_absent(answer):
+        return "missing_answer"
+    if _is_absent(prompt):
+        return "missing_prompt"
+    return "" if text_of(answer).strip() else "empty"
+
+
+def _is_absent(conversation: Conversation | None) -> bool:
+    """Whether there is none, or one with a message that says nothing of role or content."""
+    if conversation is None:
+        return True
+    return any(each is None or each["role"] is None or each["content"] is None for each in conversation)
 
 
 def _dialogue(prompt: Conversation) -> str:
@@ -182,5 +212,7 @@ def _dialogue(prompt: Conversation) -> str:
 
 def _reference(given: Any) -> str | None:
     """A reference answer as text: a text, or a conversation; null and empty are none."""
-    text = given if isinstance(given, str) else text_of(given) if isinstance(given, list) else None
+    text = given if isinstance(given, str) else None
+    if isinstance(given, list) and not _is_absent(given):
+        text = text_of(given)
     return text if text and text.strip() else None
