@@ -42,9 +42,12 @@ def one(asked: dict[str, Any], output: Path) -> None:
 
 
 def main() -> None:
-    """Train all that is asked for."""
+    """Train all that is asked for, and end as the command does."""
+    from pairwright.train.ranks import part
+
     for name, asked in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")).items():
         one(asked, Path(sys.argv[2]) / name)
+    part()
 
 
 if __name__ == "__main__":
