@@ -477,6 +477,26 @@ def test_a_recipe_with_a_judge_goes_on_where_it_was_and_the_key_is_in_no_file(
     _assert_nowhere(tmp_path)
 
 
+def test_the_recipe_for_a_judge_ends_in_a_file_of_pairs_that_ask_for_its_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two prompts: 9 against 3, and one whose second answer has no verdict and so is in no pair. Two goals a pair."""
+    monkeypatch.setenv("PAIRWRIGHT_CACHE", str(tmp_path / "cache"))
+    recipe = Path(__file__).parents[2] / "recipes" / "served_judge.yaml"
+    rows = [("a", "[[9]]", "[[3]]"), ("b", "[[8]]", "?")]
+    source = tmp_path / "in.jsonl"
+    source.write_text(
+        "".join(json.dumps(dict(zip(("prompt", "chosen", "rejected"), row, strict=True))) + "\n" for row in rows)
+    )
+    with serving(parrot) as server:
+        command = ["run", str(recipe), "-o", str(tmp_path / "run"), "--set", f"data.path={source}"]
+        assert main([*command, "--set", f"judged.url={server.url}", "--set", "judged.model=m"]) == 0
+        assert len(server.bodies) == 4
+    (file,) = (tmp_path / "run").rglob("judged_pairs.jsonl")
+    pairs = [json.loads(line) for line in file.read_text().splitlines()]
+    assert sorted(pair["chosen"][-1]["content"] for pair in pairs) == ["[[3]]", "[[9]]"]
+
+
 def _assert_nowhere(folder: Path) -> None:
     left = [path for path in folder.rglob("*") if path.is_file()]
     assert len(left) > 4
