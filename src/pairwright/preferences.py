@@ -244,7 +244,7 @@ class Preferences:
         """
         target = Path(path)
         if target.exists():
-            _check_ours(target)
+            check_ours(target)
         with write_beside(target) as temporary:
             temporary.mkdir()
             rows: dict[str, int] = {}
@@ -391,7 +391,7 @@ def _manifest(root: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _check_ours(target: Path) -> None:
+def check_ours(target: Path) -> None:
     """Refuse to replace what is no native directory, or holds what no native directory does."""
     if not (target / "manifest.json").is_file() or not {"schema", "lineage"} <= _manifest(target).keys():
         raise InputError(f"{target} exists and is not a pairwright directory; choose another -o or remove it")

@@ -67,7 +67,7 @@ def write_beside(path: str | Path) -> Iterator[Path]:
             written and a directory stands at `path`.
     """
     target = Path(path)
-    _check_writable(target)
+    check_writable(target)
     _sweep(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     _remove(temporary)
@@ -80,7 +80,7 @@ def write_beside(path: str | Path) -> Iterator[Path]:
         _remove(temporary)
 
 
-def _check_writable(target: Path) -> None:
+def check_writable(target: Path) -> None:
     """Make the parents of `target`; what is in the way is one sentence."""
     if target.name in ("", ".."):
         raise InputError(f"{target} is no name for an output; give the path of a file or a new directory to -o")

@@ -182,3 +182,9 @@ def test_versions_and_digests_of_the_operators_are_in_the_lineage():
     step = evolved(prompts(OLD), operators=["deepen"]).lineage[-1]
     assert step.settings["operators"] == {"deepen": "1"}
     assert step.inputs["operator deepen"] == read_operator("deepen").digest
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
+    own = tmp_path / "own.md"
+    own.write_bytes(b"\xef\xbb\xbfversion: 1\r\n\r\nSay {prompt}.\r\n")
+    assert read_operator(str(own))[1:] == ("1", "", "Say {prompt}.")

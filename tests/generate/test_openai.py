@@ -175,7 +175,7 @@ def test_the_command_writes_answers_and_no_key(tmp_path, monkeypatch, capsys):
     assert "very-secret" not in said.out + said.err
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"very-secret" not in path.read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"data", "out", "out.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "out", "out.jsonl", "out.jsonl.manifest.json"}
 
 
 def test_the_command_without_a_url_is_bad_usage(tmp_path, capsys):

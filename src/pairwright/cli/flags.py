@@ -71,7 +71,7 @@ def of_settings(settings: Mapping[str, Setting], **renamed: Mapping[str, Any]) -
     """
     flags = []
     for setting in settings.values():
-        kind = sayable(setting.kind)
+        kind = _unsaid(setting.default) if bare(setting.kind) is Any else sayable(setting.kind)
         if kind is None:
             continue
         if setting.default is REQUIRED and kind == str | None:
@@ -100,8 +100,43 @@ def parse(verb: str, description: str, flags: Iterable[Flag], arguments: Sequenc
     fields = [_field(flag) for flag in ordered]
     # Every field is keyword-only, so that one with a default may stand before one without.
     kind = dataclasses.make_dataclass("Arguments", fields, kw_only=True)
-    found: Any = tyro.cli(kind, prog=f"pairwright {verb}", description=description, args=list(arguments))
+    found: Any = tyro.cli(kind, prog=f"pairwright {verb}", description=description, args=_with_none(arguments, ordered))
     return {flag.name: getattr(found, _attribute(flag.name)) for flag in ordered}
+
+
+def _unsaid(default: Any) -> Any:
+    """The kind of a setting without a declared type, by its default: `()` is several words, and 3 is a number."""
+    if default is None or default is REQUIRED:
+        return str | None
+    return sayable(said(Any, tuple)[str, ...] if isinstance(default, list | tuple) else type(default))
+
+
+def _with_none(arguments: Sequence[str], flags: Iterable[Flag]) -> list[str]:
+    """The words of a command, with `null` as the parser says it where a flag may have it: `--goal 8 null`."""
+    may = {f"--{(flag.word or flag.name).replace('_', '-')}" for flag in flags if _is_nullable(flag.kind)}
+    found, current = [], ""
+    for argument in arguments:
+        word, equals, value = argument.partition("=")
+        current = word.replace("_", "-") if word.startswith("--") else current
+        if current in may and argument == "null":
+            argument = "None"
+        elif current in may and equals and value == "null":
+            argument = f"{word}=None"
+        found.append(argument)
+    return found
+
+
+def _is_nullable(kind: Any) -> bool:
+    """Whether `null` can only mean that there is none: the kind has None somewhere, and no words."""
+    parts = _leaves(kind)
+    return NoneType in parts and not parts & {str, Path}
+
+
+def _leaves(kind: Any) -> set[Any]:
+    inside = [part for part in get_args(bare(kind)) if part is not Ellipsis]
+    if get_origin(bare(kind)) is Literal or not inside:
+        return {bare(kind)}
+    return {leaf for part in inside for leaf in _leaves(part)}
 
 
 def sayable(kind: Any) -> Any:

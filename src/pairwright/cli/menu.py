@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "scratch": Command("a tokenizer and a small random model", "pairwright.cli.models:scratch"),
     "train": Command("align a model on pairs", "pairwright.cli.models:train"),
     "generate": Command("answers of a model, at a goal if you like", "pairwright.cli.models:generate"),
+    "as_asked": Command("put the goal of generated answers into their prompts", "pairwright.cli.data:change"),
     "evolve": Command("new prompts out of old ones, written by a model", "pairwright.cli.prompts:evolve"),
     "merge": Command("two sets of preferences as one", "pairwright.cli.prompts:merge"),
     "evaluate": Command("measures: pairs, control, compare, agreement, rounds", "pairwright.cli.models:evaluate"),

@@ -6,13 +6,13 @@ from typing import Any, get_origin
 
 from pairwright.cli.data import IN, description, of_plugs, own_flags, plug_flags, settings_given
 from pairwright.cli.flags import COLUMNS, DEBUG, FROM, JSON, STRICT, out, parse, words
-from pairwright.cli.out import is_flat, keep_apart, read_in, show_json, table, tell, write_out
+from pairwright.cli.out import check_output, is_flat, keep_apart, read_in, show_json, table, tell, write_out
 from pairwright.errors import InputError
 from pairwright.pipeline.recipe import value_of
 from pairwright.pipeline.signature import REQUIRED
 from pairwright.pipeline.steps import STEPS, WHAT, settings_schema
 from pairwright.plug import nearest
-from pairwright.runs import write_json
+from pairwright.runs import digest_file, write_beside, write_json
 
 _LATER = ("winrate", "rewardbench2", "arena", "mtbench", "harness")
 _USAGE = """usage: pairwright evaluate WHAT ... [--json]
@@ -71,9 +71,12 @@ def generate(verb: str, arguments: Sequence[str]) -> int:
     given = parse(verb, description(function), [*flags[:-3], *engine, *flags[-3:]], arguments)
     settings = settings_given(verb, schema, given, also=of_plugs(engine, given))
     output: Path = given["output"]
+    keep_apart(given["prompts"], output)
+    check_output(output, tuple(_WRITERS))
+    asked = read_in(given, output=output, key="prompts")
     # Beside the output, so that the same command goes on where it was killed.
     keep = output.with_name(f"{output.name}.unfinished")
-    answers = function(prompts=read_in(given, output=output, key="prompts"), keep=keep, **settings)
+    answers = function(prompts=asked, keep=keep, **settings)
     if is_flat(output):
         _write_answers(answers, output)
     else:
@@ -168,21 +171,23 @@ _TEXTS: dict[str, Callable[[Any], str]] = {"agreement": _agreement_text, "rounds
 """How the result of an evaluation is told where a list of its measures is not the way to read it."""
 
 
-def _write_answers(answers: Any, output: Path) -> None:
-    """One row for each answer: prompt_id, prompt, response, goal, model and the rest."""
-    from pairwright.runs import write_beside
+_WRITERS: dict[str, Callable[[Any, Path], Any]] = {
+    ".parquet": lambda frame, file: frame.sink_parquet(file),
+    ".jsonl": lambda frame, file: frame.sink_ndjson(file),
+    ".json": lambda frame, file: frame.collect().write_json(file),
+}
+"""How answers are written into one file, by its ending."""
 
+
+def _write_answers(answers: Any, output: Path) -> None:
+    """One row for each answer: prompt_id, prompt, response, goal, model and the rest; and the manifest beside it."""
     asked = answers.prompts.select("prompt_id", "prompt")
     frame = answers.responses.join(asked, on="prompt_id", how="left", maintain_order="left")
-    writers = {
-        ".parquet": lambda file: frame.sink_parquet(file),
-        ".jsonl": lambda file: frame.sink_ndjson(file),
-        ".json": lambda file: frame.collect().write_json(file),
-    }
-    if output.suffix not in writers:
-        raise InputError(f"-o {output}: answers are written as .parquet, .jsonl or .json, or into a directory")
     with write_beside(output) as temporary:
-        writers[output.suffix](temporary)
+        _WRITERS[output.suffix.lower()](frame, temporary)
+        digest = digest_file(temporary)
+    said = answers.manifest() | {"rows": answers.counts().responses, "digest": digest}
+    write_json(output.with_name(f"{output.name}.manifest.json"), said)
 
 
 def _made(path: Path, as_json: bool) -> None:

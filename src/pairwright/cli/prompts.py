@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pairwright.cli.data import IN, description, of_plugs, own_flags, plug_flags, settings_given
 from pairwright.cli.flags import COLUMNS, DEBUG, FROM, JSON, STRICT, out, parse, words
-from pairwright.cli.out import is_flat, keep_apart, read_in, tell, write_out
+from pairwright.cli.out import check_output, is_flat, keep_apart, read_in, tell, write_out
 from pairwright.pipeline.steps import STEPS, settings_schema
 
 
@@ -20,8 +20,11 @@ def evolve(verb: str, arguments: Sequence[str]) -> int:
     given = parse(verb, description(function), [*own[:-3], *engine, *own[-3:]], arguments)
     settings = settings_given(verb, schema, given, also=of_plugs(engine, given))
     output: Path = given["output"]
+    keep_apart(given["source"], output)
+    check_output(output)
+    asked = read_in(given, output=output)
     keep = output.with_name(f"{output.name}.unfinished")  # as `generate` does
-    prefs = function(read_in(given, output=output), keep=keep, **settings)
+    prefs = function(asked, keep=keep, **settings)
     written = write_out(prefs, output, layout="prompts") if is_flat(output) else write_out(prefs, output)
     forget(keep)
     tell(prefs, written, as_json=given["json"])

@@ -56,7 +56,7 @@ def read_operator(spec: str) -> Operator:
             hint = nearest(spec, OPERATORS) or f"; there are {', '.join(OPERATORS)}"
             raise InputError(f"there is no operator {spec!r}{hint} (your own is a file)")
     try:
-        whole = place.read_text(encoding="utf-8")
+        whole = place.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the operator {spec} cannot be read: {error}") from error
     found = re.fullmatch(

@@ -29,6 +29,8 @@ from pairwright.plug import nearest
 PROMPT_EXTRAS = ("reference", "tools", "images")
 """Columns that describe the prompt, whatever the shape of the row."""
 GOAL_SAID = "the prompt already says a goal (the file was relabelled before); it is kept as a number and not said again"
+DRAWN = ("goal", "sample", "stopped")
+"""Columns of a file of `generate`, all of them: the goal stands beside the answer, and not in its prompt."""
 NO_WEIGHT = "a weight that is not a finite number became 1"
 SCORE_NAMES: tuple[tuple[str, str, str], ...] = (
     ("score_chosen", "score_rejected", ""),
@@ -130,6 +132,7 @@ def answer_record(row: Row, *, columns: Columns) -> Record:
     if columns.system:
         prompt = with_system(prompt, row.get(columns.system))
     extra = rest(row, *_named(columns))
+    asked = {"goal": _asked(extra.pop("goal"))} if columns.response and extra.keys() >= set(DRAWN) else {}
     common = _common(row, columns, extra, notes)
     if columns.response is None:
         return Record(prompt=prompt, notes=notes, **_all_of_prompt(common, extra))
@@ -142,8 +145,13 @@ def answer_record(row: Row, *, columns: Columns) -> Record:
         else:
             scores["label"] = float(verdict)
     model = optional_text(row.get(columns.model) if columns.model else extra.pop("model", None))
-    answer = Answer(response_of(row[columns.response], notes, columns.response), model, score, scores, extra)
+    answer = Answer(response_of(row[columns.response], notes, columns.response), model, score, scores, extra | asked)
     return Record(prompt=prompt, answers=(answer,), notes=notes, **common)
+
+
+def _asked(goal: Any) -> Any:
+    """The goal of a generated answer: a number where it is one, so that whole ones are not of another type."""
+    return float(goal) if _is_number(goal) and goal != "" else goal or None
 
 
 def _named(columns: Columns) -> list[str]:
