@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import random
+import subprocess
 import sys
 from itertools import permutations
 from pathlib import Path
@@ -218,3 +220,34 @@ def test_a_cluster_is_the_same_road(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match="ray is not installed"):
         scored(PREFS, classifiers.model(tmp_path / "rm"), ray=True)
+
+
+CLUSTER = """
+import sys
+import ray
+from pairwright.cli import main
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_workers_gives_the_bytes_of_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    place, source = classifiers.model(tmp_path / "rm"), PREFS.save(tmp_path / "in")
+    own = ["--with", SCORER, "--model", str(place), "--template", TEMPLATE, "--batch-tokens", "120"]
+    for name, more in (("ray", ["--ray"]), ("alone", [])):
+        words = ["score", str(source), "-o", str(tmp_path / name), *own, *more]
+        done = subprocess.run(
+            [sys.executable, "-c", CLUSTER, *words],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
+        )
+        assert done.returncode == 0, done.stderr
+    both = [(tmp_path / name / "responses.parquet").read_bytes() for name in ("ray", "alone")]
+    assert both[0] == both[1]
+    found = [Preferences.load(tmp_path / name).lineage[-1].found for name in ("ray", "alone")]
+    assert found[0] == found[1]
+    assert found[0]["comparisons"] == 10

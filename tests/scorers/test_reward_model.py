@@ -197,6 +197,34 @@ def test_the_models_own_pad_token_is_the_one_that_counts(tmp_path: Path) -> None
     assert scored(prefs, place)["score"].to_list() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("far", [326, 10_000])
+def test_a_pad_token_outside_of_the_embeddings_is_refused(far: int, tmp_path: Path) -> None:
+    place = classifiers.model(tmp_path / "rm")
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | {"pad_token_id": far}))
+    says = (
+        rf"embeddings for tokens 0 to 325, and the pad token of its configuration is {far:,}; set tokenizer.pad_token"
+    )
+    with pytest.raises(InputError, match=says):
+        scored(tiny.preferences(2), place)
+
+
+def test_a_pad_token_that_was_added_to_the_tokenizer_alone_is_refused(tmp_path: Path) -> None:
+    place = changed(tmp_path / "rm", pad_token="<|new|>", pad_token_id=None)
+    with pytest.raises(
+        InputError, match=r"the pad token of the tokenizer of .* is 326; .* resize the model's embeddings"
+    ):
+        scored(tiny.preferences(2), place)
+
+
+def test_a_negative_pad_token_is_none(tmp_path: Path) -> None:
+    prefs, place = tiny.preferences(6), classifiers.model(tmp_path / "rm", pad_token_id=None)
+    expected = scored(prefs, place)["score"].to_list()
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | {"pad_token_id": -1}))
+    assert scored(prefs, place)["score"].to_list() == expected
+
+
 def test_a_model_without_a_pad_token_takes_the_tokenizers_where_no_text_ends_in_it(tmp_path: Path) -> None:
     place = classifiers.model(tmp_path / "rm", pad_token_id=None)
     prefs = tiny.preferences(8)
@@ -367,6 +395,32 @@ def loop_of_scores(prefs: Preferences, place: Path, field: str) -> list[list[flo
 def test_code_beside_a_model_runs_only_when_it_is_trusted(gated: Path) -> None:
     with pytest.raises(InputError, match=r"no weights for score.weight.* set trust_remote_code"):
         scored(tiny.preferences(2), gated, field="score")
+
+
+def test_heads_without_names_of_a_model_with_code_say_that_the_code_may_name_them(gated: Path) -> None:
+    config = json.loads((gated / "config.json").read_text())
+    names = {str(i): f"LABEL_{i}" for i in range(3)}
+    config |= {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+    (gated / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        InputError, match=r"has 3 heads without names.*, if you trust the code .* set trust_remote_code$"
+    ):
+        scored(tiny.preferences(2), gated)
+    plain = classifiers.model(gated.parent / "plain", heads=3)
+    with pytest.raises(InputError, match=r"with heads \(--heads\)$"):
+        scored(tiny.preferences(2), plain)
+
+
+def test_a_field_that_only_the_code_brings_and_a_configuration_in_code_name_it_too(tmp_path: Path) -> None:
+    place = classifiers.model(tmp_path / "rm")
+    asks_for(place, "Gated")
+    with pytest.raises(InputError, match=r"has no field 'rewards'; .* set trust_remote_code$"):
+        scored(tiny.preferences(2), place, field="rewards")
+    config = json.loads((place / "config.json").read_text())
+    config |= {"model_type": "of_ones_own", "auto_map": {"AutoConfig": "configuration_own.Own"}}
+    (place / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"brings Python code of its own, .* set trust_remote_code$"):
+        scored(tiny.preferences(2), place)
 
 
 def test_a_model_that_takes_padding_for_text_is_refused_and_can_be_read_alone(gated: Path) -> None:

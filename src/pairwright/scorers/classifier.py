@@ -110,8 +110,11 @@ def pad_token(reading: Reading, texts: Sequence[Ids], *, model: str | Path) -> i
 
     A classifier on a causal model reads its number at the last token that is not padding, so it must know which one is.
 
+    A number below 0 in the model's configuration names none.
+
     Raises:
-        InputError: the tokenizer has none; or the model names none, and the tokenizer's ends texts too.
+        InputError: the tokenizer has none; or the model names none, and the tokenizer's ends texts too; or the model
+            has no embedding for it.
     """
     save = (
         f"set tokenizer.pad_token and model.config.pad_token_id to a token that ends no text (or to EOS, where {model} "
@@ -122,9 +125,18 @@ def pad_token(reading: Reading, texts: Sequence[Ids], *, model: str | Path) -> i
         raise InputError(
             f"the tokenizer of {model} has no pad token, so texts of different lengths do not go into one batch; {save}"
         )
-    own = reading.config.get_text_config().pad_token_id
+    text = reading.config.get_text_config()
+    named = getattr(text, "pad_token_id", None)
+    own = None if named is None or named < 0 else int(named)
+    chosen, size = pad if own is None else own, getattr(text, "vocab_size", None)
+    if isinstance(size, int) and chosen >= size:
+        whose = f"the tokenizer of {model}" if own is None else "its configuration"
+        raise InputError(
+            f"{model} has embeddings for tokens 0 to {size - 1:,}, and the pad token of {whose} is {chosen:,}; {save}, "
+            "or resize the model's embeddings and save it"
+        )
     if own is not None:
-        return int(own)
+        return own
     if any(int(ids[-1]) == pad for ids in texts):
         raise InputError(
             f"the configuration of {model} names no pad token, and the tokenizer's "
@@ -243,7 +255,11 @@ class OpenedClassifier:
             output = self._network(
                 input_ids=torch.from_numpy(ids).to(device), attention_mask=torch.from_numpy(mask).to(device)
             )
-        return {field: _column(output, field, len(texts), self._classifier.model) for field in self._classifier.fields}
+        beside = code_beside(self._network.config, self._classifier.trust_remote_code)
+        return {
+            field: _column(output, field, len(texts), self._classifier.model, beside)
+            for field in self._classifier.fields
+        }
 
     def _compare(self, among: NDArray[np.float64], alone: NDArray[np.float64]) -> None:
         """Refuse a model that gives a text another number beside longer ones than alone."""
@@ -363,7 +379,7 @@ def _open_network(classifier: Classifier) -> Any:
         raise InputError(
             f"{classifier.model} has no weights for {parts} of "
             f"{type(network).__name__}, so its numbers would be random; give a model that was trained as a classifier"
-            + _code_beside(network.config, classifier.trust_remote_code)
+            + code_beside(network.config, classifier.trust_remote_code)
         )
     return network
 
@@ -373,6 +389,11 @@ def _opened(kind: Any, what: str, place: str | Path, trust_remote_code: bool, **
     try:
         return kind.from_pretrained(str(place), trust_remote_code=trust_remote_code, **settings)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            raise InputError(
+                f"the {what} {str(place)!r} brings Python code of its own, without which it cannot be opened; if you "
+                "trust that code, set trust_remote_code"
+            ) from error
         raise InputError(sentence(what, place, error)) from error
 
 
@@ -388,7 +409,7 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _code_beside(config: Any, trusted: bool) -> str:
+def code_beside(config: Any, trusted: bool) -> str:
     """What to try where a model brings its own Python code, and that was not allowed to run."""
     own = getattr(config, "auto_map", None) or {}
     if trusted or "AutoModelForSequenceClassification" not in own:
@@ -396,12 +417,12 @@ def _code_beside(config: Any, trusted: bool) -> str:
     return ", or, if you trust the code that lies beside it, set trust_remote_code"
 
 
-def _column(output: Any, field: str, rows: int, model: str) -> NDArray[np.float64]:
+def _column(output: Any, field: str, rows: int, model: str, beside: str) -> NDArray[np.float64]:
     """A field of a model's output, [B, W]."""
     value = getattr(output, field, None)
     if value is None or not hasattr(value, "detach"):
         there = [name for name, each in dict(output).items() if hasattr(each, "detach")]
-        raise InputError(f"the output of {model} has no field {field!r}; there are {', '.join(there)}")
+        raise InputError(f"the output of {model} has no field {field!r}; there are {', '.join(there)}{beside}")
     if value.shape[:1] != (rows,) or value.dim() > 2:
         raise InputError(f"field {field!r} of {model} has the shape {tuple(value.shape)}, not one row for each text")
     return np.asarray(value.detach().float().reshape(rows, -1).cpu().numpy(), dtype=np.float64)

@@ -18,7 +18,7 @@ from pairwright.logprobs.columns import answer_texts
 from pairwright.logprobs.encode import Encoder
 from pairwright.logprobs.models import Dtype
 from pairwright.preferences import Preferences
-from pairwright.scorers.classifier import Classifier, classify, lost_before, open_reading, pad_token
+from pairwright.scorers.classifier import Classifier, classify, code_beside, lost_before, open_reading, pad_token
 from pairwright.scorers.sample import Scores
 
 Heads = list[str] | dict[str, int]
@@ -82,7 +82,10 @@ def reward_model(
     fields = (field,) if heads_field is None else (field, heads_field)
 
     def named(widths: Mapping[str, int]) -> dict[str, int]:
-        return _named(heads, [widths[each] for each in fields], reading.config, model)
+        try:
+            return _named(heads, [widths[each] for each in fields], reading.config, model)
+        except InputError as error:
+            raise InputError(f"{error}{code_beside(reading.config, trust_remote_code)}") from error
 
     if fields == ("logits",) and not trust_remote_code:  # else only the output itself says how many numbers it has
         named({field: reading.config.num_labels})
