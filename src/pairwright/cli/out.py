@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pairwright.errors import InputError
-from pairwright.preferences import Layout, Preferences
+from pairwright.preferences import Layout, Preferences, check_ours
+from pairwright.runs import check_writable
 
 _FLAT = (".parquet", ".jsonl", ".json", ".csv")
 _PACKED = (".gz", ".zst")
@@ -40,6 +41,10 @@ def read_in(given: Mapping[str, Any], *, output: Path | None = None, key: str = 
     if output is not None:
         rejects = _beside(output, "rejected.jsonl")
         keep_apart(source, output)
+    native, place = (os.path.join(source, *inside, "manifest.json") for inside in ((), ("data",)))
+    if os.path.isfile(place) and not os.path.isfile(native):
+        place = os.path.dirname(place)
+        raise InputError(f"{source} is a step of a run, and its data lie in {place}; give {place}")
     try:
         prefs = read(
             source,
@@ -85,6 +90,29 @@ def keep_apart(source: str, output: Path) -> None:
         raise InputError(
             f"{source} lies in {output}, which would be replaced with all that is in it; choose another -o"
         )
+
+
+def check_output(output: Path, endings: Sequence[str] = ()) -> None:
+    """Refuse an output that cannot be written, before the work that it is of is done and paid for.
+
+    Args:
+        output: what will be written.
+        endings: of a flat file, where not all that `is_flat` knows are written.
+
+    Raises:
+        InputError: the name ends in what is not written, something else stands there, or nothing may be written there.
+    """
+    name = output.name.lower()
+    if endings and is_flat(output) and not name.endswith(tuple(endings)):
+        *most, last = endings
+        raise InputError(f"-o {output}: this is written as {', '.join(most)} or {last}, or into a directory")
+    if name.endswith((".parquet.gz", ".parquet.zst")):
+        raise InputError(f"-o {output}: a parquet file is packed by itself; leave out {output.suffix}")
+    if is_flat(output) and output.is_dir():
+        raise InputError(f"{output} is a directory; choose another -o, or a name without an ending")
+    if not is_flat(output) and output.exists():
+        check_ours(output)
+    check_writable(output)
 
 
 def _beside(output: Path, ending: str) -> Path:
