@@ -3,20 +3,24 @@
 import polars as pl
 
 from pairwright.errors import InputError
-from pairwright.pairing import splits
+from pairwright.pairing import is_split, splits
 from pairwright.preferences import Preferences, Step
 
 _TEXT = "__pairwright_text"
 _NEW = "__pairwright_new"
 _OLD = "__pairwright_old"
+_SIDE = "__pairwright_side"
 
 
 def merge(prefs: Preferences, other: Preferences) -> Preferences:
     """Both sets of preferences as one: the rows of the first, then what the second has besides.
 
-    A prompt that both have is kept once, as the first has it, and stays on the first's side of a split. Answers that
-    agree in every column (prompt, text, model, scores and the rest) are one, and so are pairs of the same two answers
-    under the same goal. A column that only one of them has is null in the rows of the other.
+    A prompt that both have is kept once, as the first has it, and stays on the first's side of a split. Where one of
+    the two is split, every prompt has its side in the column `split` of prompts, `train` where nothing says it. Answers
+    that agree in every column (prompt, text, model, scores and the rest) are one, and so are pairs of the same two
+    answers under the same goal. Contradictions stay and are counted in the notes: answers of one text with other
+    scores, and pairs that order two texts the other way round. A column that only one of them has is null in the rows
+    of the other.
 
     Args:
         prefs: the first.
@@ -38,6 +42,8 @@ def merge(prefs: Preferences, other: Preferences) -> Preferences:
     known = prefs.prompts.select("prompt_id")
     fresh_prompts = other.prompts.join(known, on="prompt_id", how="anti", maintain_order="left")
     prompts = _together(prefs.prompts, fresh_prompts, "prompts")
+    if is_split(prefs) or is_split(other):
+        prompts = _with_sides(prompts, prefs, other)
     first, second = prefs.responses.collect(), other.responses.collect()
     answers, ids = _answers(first, second)
     pairs, had = _pairs(prefs, other, ids, sides)
@@ -49,9 +55,61 @@ def merge(prefs: Preferences, other: Preferences) -> Preferences:
         rows_in=had,
         rows_out=len(merged),
         dropped={"repeated": had - len(merged)} if had > len(merged) else {},
-        notes=_notes(len(second) - (len(answers) - len(first)), prefs, other),
+        notes=(
+            *_came(fresh_prompts, len(answers) - len(first), len(merged) - prefs.counts().pairs),
+            *_notes(len(second) - (len(answers) - len(first)), prefs, other),
+            *_contradictions(prefs, other),
+        ),
     )
     return prefs.then(step, prompts=prompts, responses=answers, pairs=merged)
+
+
+def _with_sides(prompts: pl.LazyFrame, prefs: Preferences, other: Preferences) -> pl.LazyFrame:
+    """All prompts with their side: the first's, else the second's, else `train`."""
+    known = [splits(each).select("prompt_id", pl.col("split").alias(_SIDE)) for each in (prefs, other)]
+    sides = pl.concat(known).unique("prompt_id", keep="first", maintain_order=True)
+    found = prompts.join(sides, on="prompt_id", how="left", maintain_order="left")
+    return found.with_columns(split=pl.col(_SIDE).fill_null("train")).drop(_SIDE)
+
+
+def _text() -> pl.Expr:
+    return pl.col("response").list.eval(pl.element().struct.json_encode()).list.join("\n")
+
+
+def _came(prompts: pl.LazyFrame, answers: int, pairs: int) -> list[str]:
+    count = prompts.select(pl.len()).collect().item()
+    return [f"From the second came {count:,} prompts, {answers:,} answers and {pairs:,} pairs."]
+
+
+def _contradictions(prefs: Preferences, other: Preferences) -> list[str]:
+    """What the two say against each other: scores of the same text, and the order of the same two texts."""
+    mine, theirs = (
+        each.responses.filter(pl.col("score").is_not_null())
+        .group_by("prompt_id", _text().alias(_TEXT))
+        .agg(pl.col("score").unique().sort())
+        for each in (prefs, other)
+    )
+    both = mine.join(theirs, on=["prompt_id", _TEXT], how="inner")
+    scores = both.filter(pl.col("score") != pl.col("score_right")).select(pl.len()).collect().item()
+    key = ["prompt_id", "chosen", "rejected", "goal"]
+    ours = _ordered(prefs)
+    turned = _ordered(other).rename({"chosen": "rejected", "rejected": "chosen"})
+    pairs = turned.join(ours, on=key, how="semi", nulls_equal=True).select(pl.len()).collect().item()
+    notes = (
+        [f"{scores:,} answers of the same text have other scores in the second than in the first."] if scores else []
+    )
+    said = f"{pairs:,} pairs of the second order two texts the other way round than the first does."
+    return [*notes, *([said] if pairs else [])]
+
+
+def _ordered(prefs: Preferences) -> pl.LazyFrame:
+    """Each pair by the texts of its two sides."""
+    texts = prefs.responses.select("response_id", _text().alias(_TEXT))
+    pairs = prefs.pairs.select("prompt_id", "chosen_id", "rejected_id", "goal")
+    for side in ("chosen", "rejected"):
+        named = texts.select(pl.col("response_id").alias(f"{side}_id"), pl.col(_TEXT).alias(side))
+        pairs = pairs.join(named, on=f"{side}_id", how="left")
+    return pairs.select("prompt_id", "chosen", "rejected", "goal")
 
 
 def _answers(first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFrame, pl.LazyFrame]:
@@ -62,8 +120,7 @@ def _answers(first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFrame, p
         pl.col("response_id").alias(_OLD),
     )
     both = _together(first.lazy(), numbered.lazy(), "responses").collect()
-    messages = pl.element().struct.json_encode()
-    texts = both.with_columns(pl.col("response").list.eval(messages).list.join("\n").alias(_TEXT))
+    texts = both.with_columns(_text().alias(_TEXT))
     key = [name for name in texts.columns if name not in ("response_id", "response", _OLD)]
     fresh = pl.col("response_id") >= start
     # An answer of the second is the first equal one of the first; equal answers within either stay as they are.

@@ -188,3 +188,14 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
     own = tmp_path / "own.md"
     own.write_bytes(b"\xef\xbb\xbfversion: 1\r\n\r\nSay {prompt}.\r\n")
     assert read_operator(str(own))[1:] == ("1", "", "Say {prompt}.")
+
+
+@pytest.mark.parametrize(
+    ("stopped", "kept"),
+    [("eos", 1), ("stop", 1), ("unsaid", 1), ("length", 0), ("content_filter", 0), ("tool_calls", 0), ("abort", 0)],
+)
+def test_only_what_ended_by_itself_is_kept(stopped, kept):
+    SAYS["deepen"] = Drawn("Name a river of Italy that", stopped)
+    after = evolved(prompts(OLD), operators=["deepen"])
+    assert len(texts(after)) == kept
+    assert after.lineage[-1].dropped == ({} if kept else {"unfinished": 1})

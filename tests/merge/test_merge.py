@@ -42,7 +42,10 @@ def test_all_rows_of_both_with_answers_numbered_anew():
     assert both.responses.collect()["operator"].to_list() == [None] * 4 + ["deepen"] * 4
     assert both.lineage[:-1] == BASE.lineage
     assert [step["name"] for step in both.lineage[-1].settings["other"]] == ["pair"]
-    assert both.lineage[-1].notes == ("1 prompts are in both and are kept as the first has them.",)
+    assert both.lineage[-1].notes == (
+        "From the second came 1 prompts, 4 answers and 2 pairs.",
+        "1 prompts are in both and are kept as the first has them.",
+    )
 
 
 def test_merged_with_itself_it_is_itself():
@@ -107,3 +110,31 @@ def test_neither_is_changed():
     before = BASE.digest(), MORE.digest()
     merge(BASE, MORE)
     assert (BASE.digest(), MORE.digest()) == before
+
+
+def sides(prefs):
+    return prefs.prompts.collect()["split"].to_list()
+
+
+def test_where_one_side_is_split_every_prompt_has_its_side():
+    """p and q of the first, q and r of the second; r comes. What nothing says is train, and the first goes before."""
+    in_pairs = BASE.then(BASE.lineage[-1], pairs=BASE.pairs.with_columns(split=pl.Series(["test", "train"])))
+    more = MORE.then(MORE.lineage[-1], prompts=MORE.prompts.with_columns(split=pl.lit("test")))
+    assert "split" not in merge(BASE, MORE).prompts.collect_schema()
+    assert sides(merge(in_pairs, MORE)) == ["test", "train", "train"]
+    assert sides(merge(BASE, more)) == ["train", "train", "test"]
+    assert sides(merge(in_pairs, more)) == ["test", "train", "test"]
+    assert sides(merge(more, in_pairs)) == ["test", "test", "test"]
+    lone = scored([("s", "only", 5)])  # no pair says a side, and no column
+    assert sides(merge(more, lone)) == ["test", "test", "train"]
+
+
+def test_contradictions_are_counted():
+    one = pair(scored([("p", "a", 8), ("p", "b", 2), ("q", "a", 5), ("q", "b", 3)]))
+    two = pair(scored([("p", "a", 1), ("p", "b", 2), ("q", "a", 5), ("q", "b", 4), ("r", "a", 1)]))
+    notes = merge(one, two).lineage[-1].notes
+    assert "2 answers of the same text have other scores in the second than in the first." in notes  # p a, q b
+    assert "1 pairs of the second order two texts the other way round than the first does." in notes  # p
+    assert not any("other" in note for note in merge(one, one).lineage[-1].notes)
+    unscored = scored([("p", "a", None), ("p", "b", 2)])
+    assert not any("other scores" in note for note in merge(one, unscored).lineage[-1].notes)

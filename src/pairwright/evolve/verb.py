@@ -17,6 +17,8 @@ from pairwright.preferences import MESSAGES, PAIR_COLUMNS, RESPONSE_COLUMNS, Pre
 
 REASONS = ("no_user_message", "unfinished", "empty", "too_short", "too_long", "unchanged", "repeated")
 """Why an evolved prompt is dropped; one with several reasons counts under the first. An engine's own come before."""
+_ENDED = ("eos", "stop", "unsaid")
+"""How a prompt ends that ended by itself. A server that does not say how its answers end (`unsaid`) is believed."""
 
 
 class _Wanted(NamedTuple):
@@ -46,9 +48,10 @@ def evolve(
 ) -> Preferences:
     """Let a model write new prompts out of these, one for each prompt and operator.
 
-    The last user message is evolved; what stands before it stays. A new prompt is kept when it ended by itself, is
-    not empty, differs from the old ones and from each other, and is neither `ratio` times as long as the old message
-    nor so much shorter, in characters. Nobody has checked that it is a good prompt: score answers to it, and select.
+    The last user message is evolved; what stands before it stays. A new prompt is kept when it ended by itself (by
+    `eos` or a stop string; of a server that does not say how an answer ended this is believed), is not empty, differs
+    from the old ones and from each other, and is neither `ratio` times as long as the old message nor so much shorter,
+    in characters. Nobody has checked that it is a good prompt: score answers to it, and select.
 
     Source: arXiv 2503.01864, its code (the operators, the lengths, temperature and top-p; evolve, then select by
     alignment potential).
@@ -63,7 +66,7 @@ def evolve(
         ratio: most that the lengths of the old and the new message may differ by, as a factor.
         temperature: as in `generate`.
         top_p: as in `generate`.
-        max_new_tokens: of a new prompt; one that is cut there is dropped.
+        max_new_tokens: of a new prompt; one that is cut there, or by a filter of its server, is dropped.
         engine: as in `generate`.
         seed: another seed gives other prompts.
         keep: as in `generate`.
@@ -162,7 +165,7 @@ def _judged(
             continue  # the engine gave no answer, and counted why
         prompt = [*each.prompt[:-1], user(text)]
         fresh = prompt_id(prompt)
-        reason = "unfinished" if stopped == "length" else _fault(text, each.prompt[-1]["content"], ratio)
+        reason = "unfinished" if stopped not in _ENDED else _fault(text, each.prompt[-1]["content"], ratio)
         if not reason and fresh in seen:
             reason = "repeated"
         if reason:

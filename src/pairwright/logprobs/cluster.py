@@ -58,6 +58,10 @@ def each_on_cluster(
     ray: Any = need("ray", extra="ray")
     data: Any = need("ray.data", extra="ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails comes as an error of the worker
+    levels = {name: logging.getLogger(name).level for name in ("ray", "ray.data")}
+    for name in levels:  # its plans and its pools are no business of whoever reads our output
+        logging.getLogger(name).setLevel(logging.ERROR)
     joined = ray.is_initialized()
     if not joined:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
@@ -81,6 +85,8 @@ def each_on_cluster(
         ) from error
     finally:
         context.enable_progress_bars = bars
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
         if not joined:
             ray.shutdown()
 
