@@ -14,7 +14,7 @@ from pairwright.preferences import Preferences, Step
 
 
 def drawn(rows, *, model="m", steps=None, goal=None):
-    """Answers as `generate`, `score` and `logprobs` leave them: rows of (prompt, score, logp_policy, logp_start, len)."""
+    """Answers as `generate`, `score` and `logprobs` leave them: (prompt, score, logp_policy, logp_start, len)."""
     ids = list(dict.fromkeys(row[0] for row in rows))
     prompts = pl.DataFrame({"prompt_id": ids, "prompt": [[{"role": "user", "content": each}] for each in ids]})
     names = ("score", "logp_policy", "logp_start", "len_policy")
@@ -45,7 +45,7 @@ def test_a_prompt_counts_once_and_the_divergence_is_the_mean_log_ratio_of_the_po
     assert value(result, "score/0") == pytest.approx((5 + 2 + 3) / 3)
     assert value(result, "score/1") == pytest.approx((6 + 5 + 3) / 3)
     assert value(result, "gain") == pytest.approx((1 + 3 + 0) / 3)
-    # Log-ratios policy minus start: p: (1 + 3) / 2 = 2, q: 3, r: -1. A sample may well be negative, the mean is not cut.
+    # Log-ratios policy minus start: p: (1 + 3) / 2 = 2, q: 3, r: -1. A sample may be negative, the mean is not cut.
     assert value(result, "kl/0") == 0.0
     assert value(result, "kl/1") == pytest.approx((2 + 3 - 1) / 3)
     assert value(result, "length/1") == pytest.approx((7 + 5 + 6) / 3)
@@ -189,3 +189,88 @@ def test_as_asked_needs_to_know_how_a_goal_was_said():
         as_asked(lost)
     plain = as_asked(START)
     assert plain.prompts.select("prompt_id").collect()["prompt_id"].to_list() == ["p", "q", "r"]
+
+
+def kept(rows, *, dtype="float32", texts=None, stopped="eos"):
+    """Rows of (prompt, logp_policy, len_policy, logp when drawn, length when drawn), logp_start one nat below."""
+    made = drawn([(prompt, 4, logp, None if logp is None else logp - 1, length) for prompt, logp, length, *_ in rows])
+    said = [[{"role": "assistant", "content": text}] for text in texts or ["x"] * len(rows)]
+    frame = made.responses.with_columns(
+        pl.Series("logp_m", [row[3] for row in rows], dtype=pl.Float64),
+        pl.Series("len_m", [row[4] for row in rows], dtype=pl.Int64),
+        response=pl.Series(said),
+        stopped=pl.lit(stopped) if isinstance(stopped, str) else pl.Series(stopped, dtype=pl.String),
+    )
+    steps = [
+        Step(name="generate", settings={"temperature": 1.0, "top_p": 1.0, "name": "m", "dtype": dtype}),
+        Step(name="logprobs", settings={"name": "policy", "dtype": "float32"}),
+    ]
+    return Preferences.of(made.prompts, frame, lineage=steps)
+
+
+def noted(result, text):
+    return any(text in note for note in result.notes)
+
+
+def test_what_was_drawn_after_another_prompt_than_it_is_read_after_has_no_divergence():
+    """Answers of 5 tokens: 5e-3 nats are rounding in float32, 0.25 in half precision; 0.1 lie between the two."""
+    same = kept([("p", -10.0, 5, -10.004, 5), ("q", -9.0, 5, -9.0, 5), ("r", -8.0, 5, -8.0, 5)])
+    assert value(rounds([START, same]), "kl/1") == pytest.approx(1.0)
+    assert not noted(rounds([START, same]), "drawn")
+    rows = [("p", -10.0, 5, -10.1, 5), ("q", -9.0, 5, -9.0, 5), ("r", -8.0, 5, -8.0, 5)]
+    other = rounds([START, kept(rows)])
+    assert value(other, "kl/1") is None
+    assert noted(other, "Round 1: There is no KL: 1 of 3 answers had other log-probabilities when they were drawn")
+    assert value(rounds([START, kept(rows, dtype="bfloat16")]), "kl/1") == pytest.approx(1.0)
+    one_of_many = [rows[0], *((f"p{i}", -9.0, 5, -9.0, 5) for i in range(99))]
+    result = rounds([START, kept(one_of_many)])
+    assert value(result, "kl/1") == pytest.approx(1.0)
+    assert noted(result, "1 of 100 answers had another log-probability when they were drawn")
+
+
+def test_another_number_of_tokens_is_another_spelling_and_said():
+    rows = [("p", -10.0, 5, -13.0, 6), ("q", -9.0, 5, -9.0, 5), ("r", -8.0, 5, -8.0, 5)]
+    result = rounds([START, kept(rows)])
+    assert value(result, "kl/1") == pytest.approx(1.0)
+    assert noted(result, "1 of 3 answers were read as another number of tokens than was drawn")
+
+
+def test_an_answer_that_a_stop_string_ended_leaves_no_divergence():
+    rows = [("p", -10.0, 5, -9.0, 4), ("q", -9.0, 5, -9.0, 5)]
+    result = rounds([START, kept(rows, stopped=["stop", "eos"])])
+    assert value(result, "kl/1") is None
+    assert noted(result, "1 of 2 answers ended by a stop string")
+    assert value(result, "length/1") == 5
+
+
+def test_every_end_but_eos_is_counted():
+    rows = [(prompt, -9.0, 5, None, None) for prompt in "pqrst"]
+    ends = ["eos", "length", "unsaid", "content_filter", None]
+    notes = " ".join(rounds([START, kept(rows, stopped=ends)]).notes)
+    for how in ("were cut at", "ended by `unsaid`", "ended by `content_filter`", "ended by `unknown`"):
+        assert f"1 of 5 answers {how}" in notes
+    assert "`eos`" not in notes
+
+
+def test_empty_answers_are_counted_and_their_end_is_a_length():
+    """Lengths: 5 and the lone end of the empty answer, 1: 3 on average. The divergence is of the first alone."""
+    result = rounds([START, kept([("p", -10.0, 5, -10.0, 5), ("q", None, None, -2.0, 1)], texts=["x", ""])])
+    assert value(result, "kl/1") == pytest.approx(1.0)
+    assert value(result, "length/1") == pytest.approx(3.0)
+    assert noted(result, "1 of 2 answers are empty")
+    assert not noted(result, "have no log-probability and are not in the KL")
+
+
+def test_log_probabilities_from_before_as_asked_are_of_other_prompts():
+    before = asked([("p", 10.0), ("q", 10.0)])
+    read = before.then(Step(name="logprobs", settings={"name": "policy"}))
+    assert value(rounds([START, as_asked(read)]), "kl/1") is None
+    after = as_asked(before).then(Step(name="logprobs", settings={"name": "policy"}))
+    assert value(rounds([START, after]), "kl/1") == pytest.approx(1.0)
+
+
+def test_goals_that_nothing_tells_more_of_leave_no_divergence():
+    lost = Preferences.of(asked([("p", 10.0)]).prompts, asked([("p", 10.0)]).responses)
+    result = rounds([START, lost])
+    assert value(result, "kl/1") is None
+    assert noted(result, "nothing says how; give what `generate` wrote as a directory")

@@ -37,6 +37,9 @@ def test_the_model_of_a_round_is_trained_from_the_one_before_and_answers_in_the_
     asked = [{**steps[f"answers-{number}"].settings, "model": ""} for number in range(rounds + 1)]
     assert all(each == asked[0] for each in asked)
     assert (asked[0]["temperature"], asked[0]["top_p"], asked[0]["split"]) == (1.0, 1.0, "test")
+    # What is measured was read as it was asked: prompts are cut to the same length, 112 of 128 positions.
+    limits = {steps[f"measured-{number}"].settings["max_prompt_length"] for number in range(rounds + 1)}
+    assert limits == {steps["scratch"].settings["max_length"] - asked[0]["max_new_tokens"]} == {112}
     trainings = [{**steps[f"policy-{number}"].settings, "model": ""} for number in range(1, rounds + 1)]
     assert all(each == trainings[0] for each in trainings)
     assert len({steps[name].settings["seed"] for name in steps if name.startswith("draw")}) == rounds + (

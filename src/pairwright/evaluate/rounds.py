@@ -10,10 +10,14 @@ from pydantic import Field
 from pairwright.errors import InputError
 from pairwright.evaluate.answers import scored_answers
 from pairwright.evaluate.result import Metric, Result, as_json
-from pairwright.preferences import Preferences
+from pairwright.preferences import Preferences, Step
 from pairwright.stats import Interval, mean_interval, paired_difference
 
 _NONE = Interval(math.nan, math.nan, math.nan, 0)
+_FINE, _COARSE = 1e-3, 0.05
+"""How far two readings of the same tokens may be apart by rounding, in nats a token: float32, and half precision."""
+_FEW = 0.01
+"""Most answers (a share) that may be further apart: texts that happen to spell as many other tokens."""
 
 
 class _Round(NamedTuple):
@@ -45,7 +49,11 @@ def rounds(
     The divergence is a Monte Carlo estimate on the policy's own samples, `KL(policy || start) = E[logp_policy(y) -
     logp_start(y)]` with `y` drawn from the policy, in nats for a whole answer. It needs both log-probabilities of each
     answer under the prompt as it was asked (`as_asked`, then `logprobs`), and answers that were drawn at temperature 1
-    from the whole distribution; where that is not so it is null and a note says why.
+    from the whole distribution. Where that is not so it is null and a note says why; so it is where an answer ended by
+    a stop string, since `logprobs` reads an end there that was not drawn, and leaving such answers out would choose
+    among them. Where `generate` kept the log-probabilities of what it drew, they must be those that `logprobs` found:
+    the two may have cut a long prompt differently (`max_prompt_length`). Any other end than `eos` is counted in a note,
+    and so are empty answers, which have no log-probability under the start and are missing from the divergence.
 
     Source: arXiv 2406.02900 (score against the divergence from the start, by Monte Carlo on the answers evaluated).
 
@@ -109,23 +117,30 @@ def _one(answers: Preferences, number: int, score: str, policy: str, start: str)
     what = f"evaluate rounds: round {number}"
     scored, notes = scored_answers(answers, score, what=what)
     schema = answers.responses.collect_schema()
-    numbers = {name: name for name in (f"logp_{policy}", f"logp_{start}", f"len_{policy}") if name in schema}
+    numbers = [name for name in (f"logp_{policy}", f"logp_{start}", f"len_{policy}") if name in schema]
+    drawn = {"drawn_logp": "logp", "drawn_len": "len"} if (label := _label(answers, policy)) else {}
+    text = pl.col("response").list.eval(pl.element().struct.field("content")).list.join("")
     frame = answers.responses.select(
         "prompt_id",
         "model",
         pl.col(score).cast(pl.Float64).alias("score"),
         *(pl.col(n).cast(pl.Float64) for n in numbers),
+        *(pl.col(f"{kind}_{label}").cast(pl.Float64).alias(name) for name, kind in drawn.items()),
+        stopped=pl.col("stopped") if "stopped" in schema else pl.lit("eos"),
+        empty=text.fill_null("") == "",
     ).collect()
     frame = _by_source(answers, frame)
     for name in numbers:
         if bad := int((~frame[name].is_finite()).sum()):
             raise InputError(f"{what}: {bad:,} values of {name} are not finite; run logprobs again")
-    why = _no_kl(answers, policy, start)
+    why = _no_kl(answers, policy, start) or _other_end(frame) or _other_prompts(answers, frame, policy)
     kl = pl.lit(None, dtype=pl.Float64) if why else pl.col(f"logp_{policy}") - pl.col(f"logp_{start}")
     tokens = f"len_{policy}"
     length = pl.col(tokens) if tokens in numbers else pl.lit(None, dtype=pl.Float64)
+    if drawn and tokens in numbers:
+        length = pl.coalesce(length, "drawn_len")  # of an empty answer its end, which was drawn
     frame = frame.with_columns(kl=kl, length=length)
-    notes += [f"There is no KL: {why}."] if why else _on_kl(answers, frame)
+    notes += [f"There is no KL: {why}."] if why else _on_kl(answers, frame, policy)
     if tokens not in numbers:
         notes.append(f"There is no length: the answers have no {tokens}; run logprobs.")
     by_prompt = frame.group_by("prompt_id", maintain_order=True).agg(pl.col("score", "kl", "length").mean())
@@ -151,30 +166,105 @@ def _no_kl(answers: Preferences, policy: str, start: str) -> str:
     if missing := [name for name in (f"logp_{policy}", f"logp_{start}") if name not in schema]:
         return f"the answers have no {' and no '.join(missing)}; run logprobs with a reference"
     steps = [step.name for step in answers.lineage]
-    drawn = next((step for step in reversed(answers.lineage) if step.name == "generate"), None)
+    drawn = _drawing(answers)
     if drawn is not None:
         for name in ("temperature", "top_p"):
             if drawn.settings.get(name, 1.0) not in (1, None):
                 return f"the answers were drawn with {name} {drawn.settings[name]:g}, not from the policy itself; use 1"
     asked = "goal" in schema and bool(answers.responses.select(pl.col("goal").is_not_null().any()).collect().item())
-    if asked and "as_asked" not in steps:
+    if asked and drawn is None and "as_asked" not in steps:
+        return "the answers were asked for scores, and nothing says how; give what `generate` wrote as a directory"
+    before = answers.lineage[: steps.index("as_asked")] if "as_asked" in steps else answers.lineage
+    read = any(step.name == "logprobs" and step.settings.get("name") in (policy, start) for step in before)
+    if asked and ("as_asked" not in steps or read):
         return "the answers were asked for scores and read without them; put as_asked before logprobs"
     return ""
 
 
-def _on_kl(answers: Preferences, frame: pl.DataFrame) -> list[str]:
+def _drawing(answers: Preferences) -> Step | None:
+    """The step that drew the answers."""
+    return next((step for step in reversed(answers.lineage) if step.name == "generate"), None)
+
+
+def _label(answers: Preferences, policy: str) -> str:
+    """What stands behind `logp_` where `generate` kept what it drew; empty where there is nothing to compare with."""
+    drawn = _drawing(answers)
+    label = str(drawn.settings.get("name") or "").removeprefix("logp_") if drawn else ""
+    there = {f"logp_{label}", f"len_{label}"} <= set(answers.responses.collect_schema())
+    return label if there and label != policy else ""
+
+
+def _other_end(frame: pl.DataFrame) -> str:
+    """Why the ends of the answers forbid a divergence."""
+    if not (stopped := frame.filter(pl.col("stopped") == "stop").height):
+        return ""
+    return (
+        f"{stopped:,} of {len(frame):,} answers ended by a stop string, or nothing tells whether they did, and "
+        "logprobs reads an end there that was not drawn; draw without stop"
+    )
+
+
+def _other_prompts(answers: Preferences, frame: pl.DataFrame, policy: str) -> str:
+    """Why the policy's numbers are not those of what was drawn; empty where they are, or where nothing was kept."""
+    away, of = _apart(answers, frame, policy)
+    if away <= _FEW * of:
+        return ""
+    return (
+        f"{away:,} of {of:,} answers had other log-probabilities when they were drawn than logp_{policy} says, so they "
+        "were read after other prompts or by another model; set max_prompt_length of logprobs as generate had it, and "
+        "name the model that was asked"
+    )
+
+
+def _apart(answers: Preferences, frame: pl.DataFrame, policy: str) -> tuple[int, int]:
+    """How many answers were read with another log-probability than they were drawn with, and of how many."""
+    both = _comparable(frame, policy)
+    if both.is_empty():
+        return 0, 0
+    read = (step for step in answers.lineage if step.name == "logprobs" and step.settings.get("name") == policy)
+    kinds = {step.settings.get("dtype") for step in (_drawing(answers), *read) if step is not None}
+    room = _FINE if kinds == {"float32"} else _COARSE
+    apart = (pl.col(f"logp_{policy}") - pl.col("drawn_logp")).abs()
+    return both.filter(apart > room * pl.col("drawn_len")).height, len(both)
+
+
+def _comparable(frame: pl.DataFrame, policy: str, *, alike: bool = True) -> pl.DataFrame:
+    """The answers that ended by `eos` and have both readings, of as many tokens or of other numbers of them."""
+    if not {"drawn_logp", f"len_{policy}"} <= set(frame.columns):
+        return frame.clear()
+    found = frame.filter(pl.col("stopped") == "eos").drop_nulls(["drawn_logp", f"logp_{policy}"])
+    same = pl.col("drawn_len") == pl.col(f"len_{policy}")
+    return found.filter(same if alike else ~same)
+
+
+def _on_kl(answers: Preferences, frame: pl.DataFrame, policy: str) -> list[str]:
     """What a reader of the divergence should know."""
-    notes = []
-    if not any(step.name == "generate" for step in answers.lineage):
-        notes.append("Nothing says how the answers were drawn; the KL is right if it was at temperature 1.")
-    if lost := frame["kl"].null_count():
-        notes.append(f"{lost:,} of {len(frame):,} answers have no log-probability and are not in the KL.")
-    if "stopped" in answers.responses.collect_schema():
-        cut = int(answers.responses.select((pl.col("stopped") == "length").sum()).collect().item())
-        if cut:
+    notes, of = [], f"of {len(frame):,} answers"
+    if _drawing(answers) is None:
+        notes.append(
+            "Nothing says how the answers were drawn; the KL is right if it was at temperature 1, after these prompts."
+        )
+    missing = frame.filter(pl.col("kl").is_null())
+    if empty := missing.filter("empty").height:
+        notes.append(
+            f"{empty:,} {of} are empty: logprobs reads nothing of them, so the KL is of the others alone, and biased "
+            "by what it costs to say nothing."
+        )
+    if lost := missing.filter(~pl.col("empty")).height:
+        notes.append(f"{lost:,} {of} have no log-probability and are not in the KL.")
+    if respelt := _comparable(frame, policy, alike=False).height:
+        notes.append(
+            f"{respelt:,} {of} were read as another number of tokens than was drawn (their text is spelt otherwise, or "
+            "a server does not show the end); they are in the KL as they were read."
+        )
+    if away := _apart(answers, frame, policy)[0]:
+        notes.append(f"{away:,} {of} had another log-probability when they were drawn; they are in the KL as read.")
+    ends = frame["stopped"].fill_null("unknown").value_counts(sort=True).rows()
+    for end, count in ends:
+        if end != "eos":
+            how = "were cut at the most tokens allowed" if end == "length" else f"ended by `{end}`"
             notes.append(
-                f"{cut:,} of {len(frame):,} answers were cut at the most tokens allowed; the KL counts for them an end "
-                "that was not drawn."
+                f"{count:,} {of} {how}; the KL counts for them an end that was not drawn, or may not have been."
             )
     return notes
 
