@@ -39,8 +39,7 @@ def test_a_cluster_of_two_workers_gives_the_bytes_of_one_process(tmp_path):
     own = [str(model), "--prompts", str(data), "-n", "3", "--max-new-tokens", "10", "--batch-size", "5", "--stop", "e"]
     ray = run(*own, "-o", str(tmp_path / "ray"), "--ray")
     assert ray.returncode == 0, ray.stderr
-    assert "streaming_executor" not in ray.stderr  # the library's own lines
-    assert "INFO" not in ray.stderr
+    assert "streaming_executor" not in ray.stderr  # the own lines of its data library
     alone = run(*own, "-o", str(tmp_path / "alone"))
     assert alone.returncode == 0, alone.stderr
     for name in ("responses.parquet", "manifest.json"):
