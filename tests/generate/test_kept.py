@@ -270,4 +270,4 @@ def test_the_command_writes_over_what_is_there_and_forgets_what_it_kept(model, t
     first = (tmp_path / "o.jsonl").read_bytes()
     assert main([*command, "--stop", "zzz"]) == 0
     assert (tmp_path / "o.jsonl").read_bytes() == first
-    assert {path.name for path in tmp_path.iterdir()} == {"data", "o.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "o.jsonl", "o.jsonl.manifest.json"}
