@@ -47,6 +47,7 @@ FLOORS = {
     "formats": Floor(1, TABLES),
     "runs": Floor(1, TABLES),
     "stats": Floor(1, TABLES),
+    "charts": Floor(1, TABLES),
     "draws": Floor(1, TABLES),
     "pairing": Floor(2, TABLES),
     "split": Floor(2, TABLES),
@@ -61,6 +62,7 @@ FLOORS = {
     "losses": Floor(2, frozenset({"torch"}), only=frozenset({"errors", "plug"})),
     "logprobs": Floor(3, MODELS),
     "select": Floor(3, TABLES),  # it asks `logprobs` for a model's margins, but loads no torch itself
+    "probes": Floor(3, MODELS),
     "train": Floor(3, MODELS),
     "generate": Floor(3, MODELS),
     "scorers": Floor(3, TABLES),  # its table and verb name scorers of floor 3, but load no torch themselves

@@ -4,41 +4,11 @@ A chart carries every number that it draws, and the page prints the same numbers
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel
-
+from pairwright.charts import Chart, Number, Series
 from pairwright.report.collect import RunView, StepView, dicts
 from pairwright.report.shown import is_number
-
-Number = float | int | None
-
-
-class Series(BaseModel):
-    """One line or one set of bars."""
-
-    name: str
-    x: list[Number | str]
-    y: list[Number]
-    low: list[Number] | None = None
-    """Lower ends of the intervals."""
-    high: list[Number] | None = None
-    reference: bool = False
-    """A thin dotted line to compare with, such as "asked = given"."""
-
-
-class Chart(BaseModel):
-    """One drawing."""
-
-    id: str
-    title: str
-    says: str
-    """What one sees in it, for those who do not."""
-    x: str
-    y: str
-    kind: Literal["line", "bar"] = "line"
-    series: list[Series]
-
 
 CURVES = {
     "loss": ("Loss", "loss"),

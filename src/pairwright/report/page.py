@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
-from pairwright.report.charts import Chart, goal_chart, goal_rows, number_of, score_chart, table_of, training_charts
+from pairwright.charts import Chart
+from pairwright.report.charts import goal_chart, goal_rows, number_of, score_chart, table_of, training_charts
 from pairwright.report.collect import RunView, StepView, dicts, items
 from pairwright.report.shown import clean, duration, is_number, json_island, leaves, number, plain, share, shown
 

@@ -1,0 +1,24 @@
+"""Probes: what a model says of the same held-out pairs, again and again as training goes on.
+
+A training's directory gets, while it trains (`probe_every`) or afterwards (`probe_run`):
+
+probes/probes.json             how it was probed: settings, steps, pairs, goal format, start, what was dropped
+probes/data/                   the held-out pairs, native: better-scored answer first, no goals; `pair` is a row of them
+probes/000050.parquet          one row for each answer under each prompt at optimiser step 50 (000000: before training)
+probes/000050-samples.parquet  the model's own answers to the held-out prompts at that step, where they were asked for
+probes/credit.parquet          log-ratio of each token of some answers, for the model as it ended
+
+A row of a probe (`PROBE`): `pair` (row of data/), `prompt_id`, `response_id`, `side` (chosen, rejected), `score` (null when
+unscored), `asked` (`none`: no goal in the prompt; `top`: the best goal of the format; `own`: the answer's own score),
+`logp` (nats, summed), `length` (tokens), `start_logp` (the same at step 0, null where it is not known), and means over
+the answer's tokens of how the next token's probability was spread: `entropy` (nats, whole vocabulary), `top_entropy`
+(bits, of the k most likely tokens, renormalised), `raw_top_entropy` (bits, of their plain probabilities), `top_mass`.
+
+A sample (`SAMPLE`): `prompt_id`, `sample` (its number), `asked`, `goal`, `text`, `score` (null until somebody scores
+it), `logp`, `start_logp`, `length`, `kl` (sum over its positions of the exact KL divergence from the start, nats),
+`entropy`, `top_entropy`, `raw_top_entropy`, `top_mass`, `stopped`.
+
+A credit (`CREDIT`): `pair`, `side`, `asked`, `tokens` (list of texts), `credit` (list of nats: log pi - log start).
+
+Importing this package loads no torch.
+"""
