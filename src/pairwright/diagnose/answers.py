@@ -1,0 +1,41 @@
+"""A model's answers to held-out prompts as the diagnostics read them, wherever they came from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+ANSWERS: Mapping[str, Any] = {
+    "prompt_id": pl.String,
+    "goal": pl.Float64,
+    "text": pl.String,
+    "score": pl.Float64,
+    "length": pl.Int64,
+    "logp": pl.Float64,
+    "start_logp": pl.Float64,
+    "kl": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers that one model gave.
+
+    Attributes:
+        name: of the model or the step that drew them, such as `dpo beta 0.1 step 50`.
+        frame: columns `ANSWERS`. `prompt_id` is that of the prompt before a goal was put into it; `goal` null where none
+            was asked for; `score` null when unscored; `length` in tokens of the policy, null where unknown; `logp` and
+            `start_logp` summed, in nats, under the prompt as it was asked, null where unknown; `kl` the sum over the
+            answer's positions of the exact KL divergence of policy from start, in nats, null where unknown.
+        training: of which training the model is; empty for a start.
+        step: optimiser step of the checkpoint; None for a model as it ended.
+        settings: what decided the training and the drawing, where known: `loss`, `beta`, `learning_rate`, `seed`,
+            `temperature`, `top_p`.
+    """
+
+    name: str
+    frame: pl.DataFrame
+    training: str = ""
+    step: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)

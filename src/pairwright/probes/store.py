@@ -1,0 +1,164 @@
+"""The files of probes: their columns, how they are written, how they are read again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pairwright.errors import InputError
+from pairwright.goals import GoalFormat
+from pairwright.runs import write_beside, write_json
+
+FOLDER, ABOUT = "probes", "probes.json"
+
+_SPREAD = {
+    "entropy": pl.Float64,
+    "top_entropy": pl.Float64,
+    "raw_top_entropy": pl.Float64,
+    "top_mass": pl.Float64,
+}
+PROBE: Mapping[str, Any] = {
+    "pair": pl.UInt32,
+    "prompt_id": pl.String,
+    "response_id": pl.UInt32,
+    "side": pl.String,
+    "score": pl.Float64,
+    "asked": pl.String,
+    "logp": pl.Float64,
+    "length": pl.UInt32,
+    "start_logp": pl.Float64,
+    **_SPREAD,
+}
+SAMPLE: Mapping[str, Any] = {
+    "prompt_id": pl.String,
+    "sample": pl.UInt32,
+    "asked": pl.String,
+    "goal": pl.Float64,
+    "text": pl.String,
+    "score": pl.Float64,
+    "logp": pl.Float64,
+    "start_logp": pl.Float64,
+    "length": pl.UInt32,
+    "kl": pl.Float64,
+    **_SPREAD,
+    "stopped": pl.String,
+}
+CREDIT: Mapping[str, Any] = {
+    "pair": pl.UInt32,
+    "side": pl.String,
+    "asked": pl.String,
+    "tokens": pl.List(pl.String),
+    "credit": pl.List(pl.Float64),
+}
+
+
+class About(BaseModel):
+    """How a training was probed: `probes.json`."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    made_by: str = "pairwright probes"
+    pairs: int
+    """Held-out pairs."""
+    split: str
+    every: int | None = None
+    """Optimiser steps between two probes; None where checkpoints were probed afterwards."""
+    top: int = 10
+    """Most likely tokens that `top_entropy`, `raw_top_entropy` and `top_mass` are of; min(top, vocabulary)."""
+    vocabulary: int
+    beta: float | None = None
+    """Of the loss, where it has one: scales a log-ratio to an implicit reward."""
+    loss: str | None = None
+    goal: GoalFormat | None = None
+    """How the model is asked for scores; None where it was not trained to be."""
+    start: str
+    """The model that training started from."""
+    dropped: dict[str, int] = {}
+    """Held-out pairs that cannot be probed, by reason."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Everything that was probed of one training.
+
+    Attributes:
+        about: how.
+        steps: optimiser steps at which it was, rising.
+        rows: `PROBE` and `step`, in the order of steps, pairs, sides.
+        samples: `SAMPLE` and `step`; empty where the model was not asked to write.
+        credit: `CREDIT`; empty where there is none.
+    """
+
+    about: About
+    steps: tuple[int, ...]
+    rows: pl.DataFrame
+    samples: pl.DataFrame
+    credit: pl.DataFrame
+
+
+def write_about(training: Path, about: About) -> None:
+    """Write `probes.json` of a training's directory."""
+    write_json(training / FOLDER / ABOUT, about.model_dump(mode="json"))
+
+
+def write_probe(training: Path, step: int, rows: pl.DataFrame) -> None:
+    """Write the probe of one step: columns `PROBE`, checked."""
+    _write(training / FOLDER / f"{step:06d}.parquet", rows, PROBE)
+
+
+def write_samples(training: Path, step: int, samples: pl.DataFrame) -> None:
+    """Write the model's own answers at one step: columns `SAMPLE`, checked."""
+    _write(training / FOLDER / f"{step:06d}-samples.parquet", samples, SAMPLE)
+
+
+def write_credit(training: Path, credit: pl.DataFrame) -> None:
+    """Write the log-ratios of tokens: columns `CREDIT`, checked."""
+    _write(training / FOLDER / "credit.parquet", credit, CREDIT)
+
+
+def load_probes(training: Path) -> Probes | None:
+    """What was probed of the training in a directory; None where nothing was.
+
+    Raises:
+        InputError: a file of it is damaged.
+    """
+    folder = training / FOLDER
+    if not (folder / ABOUT).is_file():
+        return None
+    try:
+        about = About.model_validate(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise InputError(f"{folder / ABOUT} is damaged; probe the training again") from error
+    probed = {int(path.stem): path for path in folder.glob("*.parquet") if path.stem.isdigit()}
+    written = {int(path.stem.split("-")[0]): path for path in folder.glob("*-samples.parquet")}
+    credit = folder / "credit.parquet"
+    return Probes(
+        about=about,
+        steps=tuple(sorted(probed)),
+        rows=_read(probed, PROBE),
+        samples=_read(written, SAMPLE),
+        credit=_read({0: credit} if credit.is_file() else {}, CREDIT).drop("step"),
+    )
+
+
+def _write(path: Path, frame: pl.DataFrame, columns: Mapping[str, Any]) -> None:
+    checked = frame.select(pl.col(name).cast(dtype) for name, dtype in columns.items())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_beside(path) as temporary:
+        checked.write_parquet(temporary)
+
+
+def _read(paths: Mapping[int, Path], columns: Mapping[str, Any]) -> pl.DataFrame:
+    frames = [pl.DataFrame(schema={"step": pl.Int64, **columns})]
+    for step, path in sorted(paths.items()):
+        try:
+            frame = pl.read_parquet(path).select(pl.col(name).cast(dtype) for name, dtype in columns.items())
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise InputError(f"{path} is damaged; probe the training again") from error
+        frames.append(frame.select(pl.lit(step, pl.Int64).alias("step"), pl.all()))
+    return pl.concat(frames)
