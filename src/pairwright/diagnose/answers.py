@@ -24,8 +24,8 @@ class Answers:
 
     Attributes:
         name: of the model or the step that drew them, such as `dpo beta 0.1 step 50`.
-        frame: columns `ANSWERS`. `prompt_id` is that of the prompt before a goal was put into it; `goal` null where none
-            was asked for; `score` null when unscored; `length` in tokens of the policy, null where unknown; `logp` and
+        frame: columns `ANSWERS`. `prompt_id` is that of the prompt before a goal was put into it; `goal` null where
+            none was asked for; `score` null when unscored; `length` in tokens of the policy, null where unknown; `logp` and
             `start_logp` summed, in nats, under the prompt as it was asked, null where unknown; `kl` the sum over the
             answer's positions of the exact KL divergence of policy from start, in nats, null where unknown.
         training: of which training the model is; empty for a start.
