@@ -24,10 +24,10 @@ class Answers:
 
     Attributes:
         name: of the model or the step that drew them, such as `dpo beta 0.1 step 50`.
-        frame: columns `ANSWERS`. `prompt_id` is that of the prompt before a goal was put into it; `goal` null where
-            none was asked for; `score` null when unscored; `length` in tokens of the policy, null where unknown; `logp` and
-            `start_logp` summed, in nats, under the prompt as it was asked, null where unknown; `kl` the sum over the
-            answer's positions of the exact KL divergence of policy from start, in nats, null where unknown.
+        frame: columns `ANSWERS`. `prompt_id` is that of the prompt before a goal was put into it. `goal` is null where
+            none was asked for, `score` when unscored. `length` is in tokens of the policy. `logp` and `start_logp` are
+            summed, in nats, under the prompt as it was asked. `kl` is the sum over the answer's positions of the exact
+            KL divergence of policy from start, in nats. What is unknown is null.
         training: of which training the model is; empty for a start.
         step: optimiser step of the checkpoint; None for a model as it ended.
         settings: what decided the training and the drawing, where known: `loss`, `beta`, `learning_rate`, `seed`,

@@ -9,10 +9,11 @@ probes/000050-samples.parquet  the model's own answers to the held-out prompts a
 probes/credit.parquet          log-ratio of each token of some answers, for the model as it ended
 
 A row of a probe (`PROBE`): `pair` (row of data/), `prompt_id`, `response_id`, `side` (chosen, rejected), `score` (null
-when unscored), `asked` (`none`: no goal in the prompt; `top`: the best goal of the format; `own`: the answer's own score),
-`logp` (nats, summed), `length` (tokens), `start_logp` (the same at step 0, null where it is not known), and means over
-the answer's tokens of how the next token's probability was spread: `entropy` (nats, whole vocabulary), `top_entropy`
-(bits, of the k most likely tokens, renormalised), `raw_top_entropy` (bits, of their plain probabilities), `top_mass`.
+when unscored), `asked` (`none`: no goal in the prompt; `top`: the best goal of the format; `own`: the answer's own
+score), `logp` (nats, summed), `length` (tokens), `start_logp` (the same at step 0, null where it is not known), and
+means over the answer's tokens of how the next token's probability was spread: `entropy` (nats, whole vocabulary),
+`top_entropy` (bits, of the k most likely tokens, renormalised), `raw_top_entropy` (bits, of their plain probabilities),
+`top_mass`.
 
 A sample (`SAMPLE`): `prompt_id`, `sample` (its number), `asked`, `goal`, `text`, `score` (null until somebody scores
 it), `logp`, `start_logp`, `length`, `kl` (sum over its positions of the exact KL divergence from the start, nats),
