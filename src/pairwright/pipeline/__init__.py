@@ -2,6 +2,7 @@
 
 signature.py   a verb's signature as the schema of its settings
 recipe.py      YAML to steps, and `--set`
+each.py        the same steps for every value of something
 plugs.py       the settings that a verb hands on to a plug
 steps.py       STEPS: which function each verb is
 plan.py        a recipe checked and tied together; `--dry-run`

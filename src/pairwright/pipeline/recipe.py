@@ -1,4 +1,4 @@
-"""A recipe: a YAML list of named steps, and `--set` laid over it before anything is checked."""
+"""A recipe: a YAML list of named steps, `each:` blocks written out, and `--set` laid over it before it is checked."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pairwright.errors import InputError
+from pairwright.pipeline.each import expanded, gathered
 from pairwright.pipeline.signature import unfit
 from pairwright.plug import nearest, plain
 
@@ -73,6 +74,7 @@ def read_recipe(source: str | Path | Sequence[Mapping[str, Any]], *, set: Sequen
         title, raw = "the recipe", [dict(item) for item in source]
     if not isinstance(raw, list) or not raw or not all(isinstance(item, dict) for item in raw):
         raise InputError(f"{title} is no recipe: it must be a list of steps, each `- {{do: VERB, setting: value}}`")
+    raw = expanded(raw, title=title)
     steps = [_named(item, f"{title}, step {number}") for number, item in enumerate(raw, 1)]
     for change in set:
         steps = overlay(steps, change)
@@ -81,7 +83,10 @@ def read_recipe(source: str | Path | Sequence[Mapping[str, Any]], *, set: Sequen
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{title} has two steps called {name!r}; give one another `name:`")
-    return parsed
+    return tuple(
+        step.model_copy(update={"settings": gathered(step.settings, names[:i], title=f"{title}, step {i + 1}")})
+        for i, step in enumerate(parsed)
+    )
 
 
 def overlay(steps: Sequence[Mapping[str, Any]], change: str) -> list[dict[str, Any]]:
