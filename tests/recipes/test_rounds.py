@@ -13,7 +13,7 @@ from pairwright.pipeline.plan import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = {"local_on_policy": 3, "local_self_play": 2}
-SMALL = ["data.prompts=60", "text.prompts=400", "start.max_steps=30", "start.warmup_steps=3"]
+SMALL = ["data.prompts=60", "text.prompts=400", "policy-0.max_steps=30", "policy-0.warmup_steps=3"]
 
 
 def plan(recipe):
@@ -24,7 +24,7 @@ def plan(recipe):
 def test_the_model_of_a_round_is_trained_from_the_one_before_and_answers_in_the_next(recipe, rounds):
     pytest.importorskip("torch")
     steps = plan(recipe)
-    models = ["step:start", *(f"step:policy-{number}" for number in range(1, rounds + 1))]
+    models = [f"step:policy-{number}" for number in range(rounds + 1)]
     for number in range(1, rounds + 1):
         assert steps[f"policy-{number}"].settings["model"] == models[number - 1]
         drawn = steps.get(f"draw-{number}") or steps[f"drawn-{number}"]
@@ -32,7 +32,7 @@ def test_the_model_of_a_round_is_trained_from_the_one_before_and_answers_in_the_
     for number, model in enumerate(models):
         assert steps[f"answers-{number}"].settings["model"] == model
         measured = steps[f"measured-{number}"].settings
-        assert (measured["model"], measured["reference"]) == (model, "step:start")
+        assert (measured["model"], measured["reference"]) == (model, "step:policy-0")
     # Every round answers the same prompts under the same settings, but for the model.
     asked = [{**steps[f"answers-{number}"].settings, "model": ""} for number in range(rounds + 1)]
     assert all(each == asked[0] for each in asked)
@@ -63,7 +63,7 @@ def test_on_policy_pairs_are_best_and_worst_of_five_and_ask_for_the_better_score
 def test_self_play_evolves_selected_prompts_and_joins_selected_pairs_to_the_base():
     pytest.importorskip("torch")
     steps = plan("local_self_play")
-    for number, model in ((1, "step:start"), (2, "step:policy-1")):
+    for number, model in ((1, "step:policy-0"), (2, "step:policy-1")):
         chosen, kept = steps[f"chosen-{number}"], steps[f"kept-{number}"]
         assert chosen.take == "pairs"
         assert kept.take == f"pairs-{number}"
