@@ -116,6 +116,37 @@ def by_round(result: Result) -> str:
 def _one(answers: Preferences, number: int, score: str, policy: str, start: str) -> _Round:
     what = f"evaluate rounds: round {number}"
     scored, notes = scored_answers(answers, score, what=what)
+    frame, said = by_answer(answers, score=score, policy=policy, start=start, what=what)
+    notes += said
+    by_prompt = frame.group_by("prompt_id", maintain_order=True).agg(pl.col("score", "kl", "length").mean())
+    mean = by_prompt["kl"].mean()
+    if isinstance(mean, float) and mean < 0:
+        notes.append("The KL is estimated below 0, which it never is: it is too small for so few answers.")
+    models = sorted({str(name) for name in frame["model"].drop_nulls()})
+    return _Round(", ".join(models), len(frame), len(scored), by_prompt, [f"Round {number}: {note}" for note in notes])
+
+
+def by_answer(
+    answers: Preferences, *, score: str, policy: str, start: str, what: str
+) -> tuple[pl.DataFrame, list[str]]:
+    """Each answer's score, log-ratio of policy and start, and length, where these may be used for a divergence.
+
+    Args:
+        answers: as `rounds` takes them.
+        score: column with the score.
+        policy: as in `rounds`.
+        start: as in `rounds`.
+        what: who asks, for messages.
+
+    Returns:
+        A row for each answer in order: `prompt_id` (before a goal was put into the prompt), `model`, `score`, `kl`
+        (`logp_policy - logp_start` in nats; all null where the answers allow no divergence), `length` in tokens, and
+        what was read for these; and notes, of which one says why there is no divergence.
+
+    Raises:
+        InputError: a log-probability or a length is not finite.
+    """
+    notes: list[str] = []
     schema = answers.responses.collect_schema()
     numbers = [name for name in (f"logp_{policy}", f"logp_{start}", f"len_{policy}") if name in schema]
     drawn = {"drawn_logp": "logp", "drawn_len": "len"} if (label := _label(answers, policy)) else {}
@@ -143,12 +174,7 @@ def _one(answers: Preferences, number: int, score: str, policy: str, start: str)
     notes += [f"There is no KL: {why}."] if why else _on_kl(answers, frame, policy)
     if tokens not in numbers:
         notes.append(f"There is no length: the answers have no {tokens}; run logprobs.")
-    by_prompt = frame.group_by("prompt_id", maintain_order=True).agg(pl.col("score", "kl", "length").mean())
-    mean = by_prompt["kl"].mean()
-    if isinstance(mean, float) and mean < 0:
-        notes.append("The KL is estimated below 0, which it never is: it is too small for so few answers.")
-    models = sorted({str(name) for name in frame["model"].drop_nulls()})
-    return _Round(", ".join(models), len(frame), len(scored), by_prompt, [f"Round {number}: {note}" for note in notes])
+    return frame, notes
 
 
 def _by_source(answers: Preferences, frame: pl.DataFrame) -> pl.DataFrame:
