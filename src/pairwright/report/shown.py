@@ -16,8 +16,11 @@ from markupsafe import Markup, escape
 LONGEST = 4000
 """Characters of one text that are shown."""
 
-# C0 and C1 controls except tab and line feed, zero-width and direction characters, line separators, the BOM.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)
+"""C0 and C1 controls except tab and line feed, zero-width and direction characters, line separators, the BOM, tags."""
 
 
 def shown(text: object, longest: int = LONGEST) -> Markup:
@@ -25,7 +28,7 @@ def shown(text: object, longest: int = LONGEST) -> Markup:
     whole = plain(text)
     parts, last = [], 0
     visible = whole[:longest]
-    for match in _HIDDEN.finditer(visible):
+    for match in HIDDEN.finditer(visible):
         parts.append(escape(visible[last : match.start()]))
         parts.append(Markup('<span class="hidden-char">U+{:04X}</span>').format(ord(match.group())))
         last = match.end()
