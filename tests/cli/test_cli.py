@@ -252,7 +252,7 @@ def test_nothing_kept_is_said_and_a_directory_holds_it(data, capsys):
         (["relabel", "in.jsonl", "-o", "in.jsonl"], "is the input itself"),
         (["convert", "in.jsonl", "-o", "x", "--to", "tlr"], "no layout 'tlr'; did you mean 'trl'?"),
         (["convert", "in.jsonl", "-o", "x", "--to", "trl"], "--to trl writes a file"),
-        (["evaluate", "winrate", "x"], "evaluate winrate is not in this version"),
+        (["evaluate", "elo", "x"], "there is no evaluation 'elo'"),
         (["evaluate", "pears"], "no evaluation 'pears'; did you mean 'pairs'?"),
         (["list", "loses"], "no list of 'loses'; did you mean 'losses'?"),
         (["run", "none.yaml"], "there is no recipe none.yaml"),

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from pairwright.errors import InputError
-from pairwright.evaluate import compare
+from pairwright.evaluate import Metric, Result, compare
 from pairwright.preferences import Preferences
 
 
@@ -95,3 +95,13 @@ def test_unscored_answers_are_left_out_and_counted_by_side():
     result = compare(answers([("p", 1.0), ("p", None), ("q", 2.0)]), answers([("p", 1.0), ("q", 1.0)]))
     assert "a: 1 of 3 answers have no score and are left out." in result.notes
     assert value(result, "difference") == pytest.approx(0.5)
+
+
+def test_a_result_as_json_has_each_number_under_its_own_name_and_comes_back_the_same():
+    metric = Metric(name="win_rate", value=50.5, low=None, high=None, n=3, says="x")
+    fields = Metric(name="notes", value=1.0, n=1, says="its name is that of a field, which stays what it is")
+    result = Result(name="winrate", n=3, metrics=(metric, fields), notes=("a note",))
+    said = result.to_dict()
+    assert said["win_rate"] == 50.5
+    assert said["notes"] == ["a note"]
+    assert Result.from_dict(said) == result

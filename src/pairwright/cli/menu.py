@@ -37,7 +37,7 @@ COMMANDS: dict[str, Command] = {
     "as_asked": Command("put the goal of generated answers into their prompts", "pairwright.cli.data:change"),
     "evolve": Command("new prompts out of old ones, written by a model", "pairwright.cli.prompts:evolve"),
     "merge": Command("two sets of preferences as one", "pairwright.cli.prompts:merge"),
-    "evaluate": Command("measures: pairs, control, compare, agreement, rounds", "pairwright.cli.models:evaluate"),
+    "evaluate": Command("measures: pairs, control, compare, agreement, rounds", "pairwright.cli.evaluate:evaluate"),
     "report": Command("one HTML file about one or more runs", "pairwright.cli.runs:report"),
     "list": Command("what there is: losses, metrics, modes, formats, ...", "pairwright.cli.lists:show"),
 }

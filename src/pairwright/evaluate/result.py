@@ -1,6 +1,7 @@
 """What every evaluation gives: numbers with their intervals, the number of cases, and what each number is."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -68,6 +69,16 @@ class Result(BaseModel):
         if name not in found:
             raise KeyError(f"{self.name} has no metric {name!r}; it has {', '.join(found)}")
         return found[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON values: its fields, and each metric's value under the metric's own name beside them."""
+        fields = self.model_dump(mode="json")
+        return fields | {metric.name: metric.value for metric in self.metrics if metric.name not in fields}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Result":
+        """What `to_dict` gave, again a result."""
+        return cls.model_validate({name: value for name, value in values.items() if name in cls.model_fields})
 
     def __str__(self) -> str:
         """A table for a terminal."""

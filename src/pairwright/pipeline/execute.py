@@ -265,7 +265,7 @@ def _keep(gives: Kind, result: Any, directory: Path) -> dict[str, Any]:
         write_json(directory / "audit.json", result.to_dict())
         return {"findings": sum(item.level != "fine" for item in result.findings)}
     if gives == "result":
-        write_json(directory / "result.json", result.model_dump(mode="json"))
+        write_json(directory / "result.json", result.to_dict())
         return {metric.name: metric.value for metric in result.metrics[:3]}
     if gives == "model":
         return _last_numbers(directory / "metrics.jsonl")
