@@ -23,3 +23,31 @@ A credit (`CREDIT`): `pair`, `side`, `asked`, `tokens` (list of texts), `credit`
 
 Importing this package loads no torch.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pairwright.probes.after import probe_run as probe_run
+    from pairwright.probes.callback import Probe as Probe
+    from pairwright.probes.held import held_out as held_out
+    from pairwright.probes.stop import StopRule as StopRule
+    from pairwright.probes.store import Probes as Probes
+    from pairwright.probes.store import load_probes as load_probes
+
+_HOMES = {
+    "Probe": "pairwright.probes.callback",
+    "Probes": "pairwright.probes.store",
+    "StopRule": "pairwright.probes.stop",
+    "held_out": "pairwright.probes.held",
+    "load_probes": "pairwright.probes.store",
+    "probe_run": "pairwright.probes.after",
+}
+
+__all__ = ["Probe", "Probes", "StopRule", "held_out", "load_probes", "probe_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pairwright.probes' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
