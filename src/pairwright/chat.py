@@ -63,6 +63,13 @@ def text_of(conversation: Conversation) -> str:
     return "\n".join(message["content"] for message in conversation)
 
 
+def is_absent(conversation: Conversation | None) -> bool:
+    """Whether there is no conversation: none at all, or one with a message that says nothing of role or content."""
+    if conversation is None:
+        return True
+    return any(message is None or message["role"] is None or message["content"] is None for message in conversation)
+
+
 def supports_system(tokenizer: Any) -> bool:
     """Whether the tokenizer's chat template shows a system message to the model.
 

@@ -7,9 +7,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from pairwright.chat import assistant, user
 from pairwright.errors import InputError
 from pairwright.preferences import Preferences
 from pairwright.scorers import score
+from pairwright.scorers.sample import lost_before, missing_before
 
 MINE = """
 import polars as pl
@@ -207,3 +209,26 @@ def test_text_beside_scores_is_not_exported_as_a_score(prefs: Preferences, mine:
     flat = score(prefs, "mine_scorers:attributes").to_polars()
     assert "score_polite_chosen" in flat.columns
     assert "score_text_chosen" not in flat.columns
+
+
+HALF: Any = [{"role": "assistant", "content": None}]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "missing", "lost"),
+    [
+        ([user("x")], [assistant("y")], "", ""),
+        ([user("x")], None, "missing_answer", "missing_answer"),
+        ([user("x")], HALF, "missing_answer", "missing_answer"),
+        ([user("x")], [None], "missing_answer", "missing_answer"),
+        (None, None, "missing_answer", "missing_answer"),
+        (None, [assistant("y")], "missing_prompt", "missing_prompt"),
+        (HALF, [assistant(" ")], "missing_prompt", "missing_prompt"),
+        ([user("")], [assistant("y")], "", ""),
+        ([user("x")], [assistant(" \n")], "", "empty"),
+        ([user("x")], [], "", "empty"),
+    ],
+)
+def test_one_rule_says_what_cannot_be_scored(prompt: Any, answer: Any, missing: str, lost: str) -> None:
+    assert missing_before(prompt, answer) == missing
+    assert lost_before(prompt, answer) == lost

@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from pairwright.chat import Conversation, Message, render_completion, render_prompt, text_of
+from pairwright.chat import Conversation, Message, is_absent, render_completion, render_prompt, text_of
 from pairwright.errors import InputError
 from pairwright.logprobs.encode import Encoder
 
@@ -167,13 +167,6 @@ def tokenise(
 def tokenise_prompt(tokenizer: Any, prompt: Conversation | None, *, limits: Limits, keep: str = "") -> PromptTokens:
     """The tokens of a prompt alone, cut to `limits.max_prompt_length` in the user's text; see `tokenise_many`."""
     return next(tokenise_many(tokenizer, [Texts(prompt, keep, [])], limits=limits))[0]
-
-
-def is_absent(conversation: Conversation | None) -> bool:
-    """Whether there is no conversation: none at all, or one with a message that says nothing of role or content."""
-    if conversation is None:
-        return True
-    return any(message is None or message["role"] is None or message["content"] is None for message in conversation)
 
 
 _Key = tuple[str, tuple[tuple[str, str], ...] | None]

@@ -18,13 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairwright.chat import Conversation, text_of
 from pairwright.errors import InputError, PairwrightError, need
 from pairwright.logprobs.cluster import each_on_cluster, found_elsewhere
 from pairwright.logprobs.columns import rotary_border
 from pairwright.logprobs.models import ADAPTER, Dtype, device_for_models, no_bars
 from pairwright.logprobs.ranks import Ranks, ranks
-from pairwright.logprobs.tokenise import is_absent
 from pairwright.progress import Ticker
 from pairwright.reader import check_place, sentence
 
@@ -94,15 +92,6 @@ def open_reading(
     config = _opened(transformers.AutoConfig, "model", model, trust_remote_code)
     reader = _opened(transformers.AutoTokenizer, "tokenizer", tokenizer or model, trust_remote_code)
     return Reading(reader, config, _longest(config, reader, max_length))
-
-
-def lost_before(prompt: Conversation | None, answer: Conversation | None) -> str:
-    """Why an answer cannot be scored, as far as its text and its prompt say; an empty string where it can."""
-    if answer is None or is_absent(answer):
-        return "missing_answer"
-    if is_absent(prompt):
-        return "missing_prompt"
-    return "" if text_of(answer).strip() else "empty"
 
 
 def pad_token(reading: Reading, texts: Sequence[Ids], *, model: str | Path) -> int:

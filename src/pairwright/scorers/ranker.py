@@ -17,8 +17,8 @@ from pairwright.errors import InputError
 from pairwright.logprobs.columns import answer_texts
 from pairwright.logprobs.models import Dtype
 from pairwright.preferences import Preferences
-from pairwright.scorers.classifier import Classifier, classify, lost_before, open_reading, pad_token
-from pairwright.scorers.sample import Scores
+from pairwright.scorers.classifier import Classifier, classify, open_reading, pad_token
+from pairwright.scorers.sample import Scores, lost_before
 
 _BLANKS = ("prompt", "first", "second")
 _ROWS = 1024

@@ -18,8 +18,8 @@ from pairwright.logprobs.columns import answer_texts
 from pairwright.logprobs.encode import Encoder
 from pairwright.logprobs.models import Dtype
 from pairwright.preferences import Preferences
-from pairwright.scorers.classifier import Classifier, classify, code_beside, lost_before, open_reading, pad_token
-from pairwright.scorers.sample import Scores
+from pairwright.scorers.classifier import Classifier, classify, code_beside, open_reading, pad_token
+from pairwright.scorers.sample import Scores, lost_before
 
 Heads = list[str] | dict[str, int]
 _ROWS = 1024

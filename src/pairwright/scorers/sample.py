@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from pairwright.chat import Conversation, text_of
+from pairwright.chat import Conversation, is_absent, text_of
 from pairwright.preferences import Preferences
 
 
@@ -68,3 +68,16 @@ class Scores:
     """Further columns of the answers, one value for each, in order: `name` goes to `<into>_<name>`, such as
     `score_helpfulness` of the head `helpfulness`, or `score_text` of `text`. Floats are scores, higher is better, null
     where there is none; columns of other types (text, integers) are kept as they are."""
+
+
+def missing_before(prompt: Conversation | None, answer: Conversation | None) -> str:
+    """Why there is nothing to score: `missing_answer` or `missing_prompt`; an empty string where both are there."""
+    if is_absent(answer):
+        return "missing_answer"
+    return "missing_prompt" if is_absent(prompt) else ""
+
+
+def lost_before(prompt: Conversation | None, answer: Conversation | None) -> str:
+    """Why a scorer that reads the text cannot score an answer: as `missing_before`, or `empty`, only white space."""
+    missing = missing_before(prompt, answer)
+    return missing or ("" if text_of(answer or []).strip() else "empty")

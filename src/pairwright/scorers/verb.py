@@ -9,12 +9,10 @@ from typing import Any, cast
 
 import polars as pl
 
-from pairwright.chat import Conversation
 from pairwright.errors import InputError
-from pairwright.logprobs.tokenise import is_absent
 from pairwright.plug import Plug, bind, find
 from pairwright.preferences import Preferences, Step
-from pairwright.scorers.sample import Sample, Score, Scores
+from pairwright.scorers.sample import Sample, Score, Scores, missing_before
 from pairwright.scorers.scale import as_setting, parsed, scaled
 from pairwright.scorers.table import SCORERS
 
@@ -241,12 +239,6 @@ def _samples(prefs: Preferences) -> Iterator[list[Sample | str]]:
     for batch in joined.collect_batches(chunk_size=_CHUNK, maintain_order=True):
         rows = batch.select("prompt", "response", "extras", "numbers").iter_rows()
         yield [
-            _missing(prompt, response) or Sample(prompt, response, extra or {}, numbers)
+            missing_before(prompt, response) or Sample(prompt, response, extra or {}, numbers)
             for prompt, response, extra, numbers in rows
         ]
-
-
-def _missing(prompt: Conversation | None, response: Conversation | None) -> str:
-    if is_absent(response):
-        return "missing_answer"
-    return "missing_prompt" if is_absent(prompt) else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from pairwright.chat import text_of
+from pairwright.chat import is_absent, text_of
 from pairwright.errors import InputError
 from pairwright.goals import Goal
 from pairwright.logprobs.columns import pair_texts
@@ -15,7 +15,6 @@ from pairwright.logprobs.tokenise import (
     Texts,
     Tokens,
     Truncate,
-    is_absent,
     tokenise_many,
 )
 from pairwright.preferences import Preferences

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field
 
-from pairwright.chat import Conversation, text_of
+from pairwright.chat import Conversation, is_absent, text_of
 from pairwright.errors import InputError
 from pairwright.preferences import Preferences
 from pairwright.scorers.judge.compared import pairwise
@@ -22,7 +22,7 @@ from pairwright.scorers.judge.rated import (
     choose_attributes,
     rating,
 )
-from pairwright.scorers.sample import Scores
+from pairwright.scorers.sample import Scores, lost_before
 from pairwright.served import Answer, Asked, BaseUrl, Call, Failure, KeyName, Manners, Prices, Sampling, Server, ask
 
 Kind = Literal["rating", "attributes", "pairwise", "reference"]
@@ -182,25 +182,9 @@ def _rows(prefs: Preferences, *, with_reference: bool) -> list[Row | str]:
         prompts, on="prompt_id", how="left", maintain_order="left"
     )
     return [
-        _lost(prompt, response) or Row(prompt_id, _dialogue(prompt), text_of(response), _reference(given))
+        lost_before(prompt, response) or Row(prompt_id, _dialogue(prompt), text_of(response), _reference(given))
         for prompt_id, response, prompt, given in joined.collect().iter_rows()
     ]
-
-
-def _lost(prompt: Conversation | None, answer: Conversation | None) -> str:
-    """Why there is nothing to judge; an empty string where there is."""
-    if answer is None or _is_absent(answer):
-        return "missing_answer"
-    if _is_absent(prompt):
-        return "missing_prompt"
-    return "" if text_of(answer).strip() else "empty"
-
-
-def _is_absent(conversation: Conversation | None) -> bool:
-    """Whether there is none, or one with a message that says nothing of role or content."""
-    if conversation is None:
-        return True
-    return any(each is None or each["role"] is None or each["content"] is None for each in conversation)
 
 
 def _dialogue(prompt: Conversation) -> str:
@@ -213,6 +197,6 @@ def _dialogue(prompt: Conversation) -> str:
 def _reference(given: Any) -> str | None:
     """A reference answer as text: a text, or a conversation; null and empty are none."""
     text = given if isinstance(given, str) else None
-    if isinstance(given, list) and not _is_absent(given):
+    if isinstance(given, list) and not is_absent(given):
         text = text_of(given)
     return text if text and text.strip() else None
