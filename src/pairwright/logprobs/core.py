@@ -27,7 +27,18 @@ from pairwright.logprobs.head import Head, Spread, collision, head_replaced, spr
 from pairwright.logprobs.layout import LAYOUTS, Layout, Rows
 from pairwright.logprobs.ranks import together
 
-__all__ = ["AnswerLogps", "Batch", "Ids", "TokenLogps", "answer_logps", "layout_of", "pair_logps", "token_values"]
+__all__ = [
+    "AnswerLogps",
+    "Batch",
+    "Ids",
+    "States",
+    "TokenLogps",
+    "answer_logps",
+    "answer_states",
+    "layout_of",
+    "pair_logps",
+    "token_values",
+]
 
 
 class AnswerLogps(NamedTuple):
@@ -62,6 +73,26 @@ class TokenLogps(NamedTuple):
         """Summed over each answer's tokens: in float64, since thousands of nats leave float32 no fourth decimal."""
         each = self.logp if self.logp.device.type == "mps" else self.logp.double()  # MPS has no float64
         return AnswerLogps(torch.segment_reduce(each, "sum", lengths=self.length).float(), self.length)
+
+
+class States(NamedTuple):
+    """What a model knew where it predicted each token of N answers, n tokens in all; no gradient.
+
+    Attributes:
+        hidden: what goes into its head, [n, H].
+        head: what makes logits of it.
+        mixed: the precision in which autocast computed; None where it did not.
+    """
+
+    hidden: Tensor
+    head: Head
+    mixed: torch.dtype | None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The logits that the softmax gets, [m, V] float32, for some rows of `hidden`, [m, H]."""
+        kind = hidden.device.type
+        with torch.no_grad(), torch.autocast(kind, dtype=self.mixed, enabled=self.mixed is not None):
+            return self.head.shape(self.head.project(hidden))
 
 
 def answer_logps(model: torch.nn.Module, batch: Batch, *, layout: Layout | Literal["auto"] = "auto") -> AnswerLogps:
@@ -115,6 +146,14 @@ def token_values(
     return TokenLogps(heard.logp, batch.answer_lengths, heard.spread, heard.collision)
 
 
+def answer_states(model: torch.nn.Module, batch: Batch, *, top: int | None = None) -> tuple[TokenLogps, States]:
+    """As `token_values`, and what the model knew where it predicted each token: for whole distributions."""
+    rows = LAYOUTS[layout_of(model, batch)](batch, unwrapped(model))
+    heard = _run(model, rows, batch.answer_ids, _Also(top, keeps=True))
+    assert heard.states is not None
+    return TokenLogps(heard.logp, batch.answer_lengths, heard.spread), heard.states
+
+
 def layout_of(model: torch.nn.Module, batch: Batch | None = None) -> Layout:
     """The fastest layout in which a model gives the numbers that it gives on padded rows.
 
@@ -151,19 +190,21 @@ _FINE, _COARSE, _LEAK = 1e-3, 0.3, 0.03
 
 
 class _Also(NamedTuple):
-    """What is read besides log-probabilities: the spread with so many most likely tokens, the collision."""
+    """What is read besides log-probabilities: the spread with so many most likely tokens, the collision, states."""
 
     top: int | None = None
     collides: bool = False
+    keeps: bool = False
 
 
 class _Heard(NamedTuple):
-    """Log-probability of each target [n], spread and collision where asked for, and the precision of the head."""
+    """Log-probability of each target [n], spread, collision and states where asked for, the precision of the head."""
 
     logp: Tensor
     spread: Spread | None
     collision: Tensor | None
     precision: torch.dtype
+    states: States | None
 
 
 def unwrapped(model: Any) -> Any:
@@ -337,5 +378,6 @@ def _read(head: Head, states: Tensor, rows: Rows, targets: Tensor, also: _Also) 
     wanted = states.flatten(0, 1).index_select(0, rows.where)
     found = None if also.top is None else spread(head, wanted.detach(), top=also.top)
     agrees = collision(head, wanted.detach()) if also.collides else None
-    precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
-    return _Heard(token_logps(head, wanted, targets), found, agrees, precision)
+    mixed = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    kept = States(wanted.detach(), head, mixed) if also.keeps else None
+    return _Heard(token_logps(head, wanted, targets), found, agrees, mixed or states.dtype, kept)
