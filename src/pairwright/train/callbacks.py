@@ -12,6 +12,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from pairwright.progress import clock
 from pairwright.runs import write_text
 
+PROBED = "pairwright/probe_"
+"""Before the names of the means of a probe, which have a line of their own."""
+
 
 @runtime_checkable
 class Keeps(Protocol):
@@ -23,6 +26,8 @@ class Keeps(Protocol):
 
 class MetricsFile(TrainerCallback):
     """`metrics.jsonl`: one JSON object for each logged step, `step` first, then TRL's names and ours in order.
+
+    A probe has a line of its own, without `loss`, before that of its step.
 
     It holds nothing that depends on the clock. On the first step of a run, new or resumed, it is written again from
     the log that the checkpoint keeps, so that lines of steps that were lost with a killed process are lost with them.
@@ -36,7 +41,7 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         """Start the file with what the resumed state knows."""
         if state.is_world_process_zero:
-            lines = (_line(entry, int(entry["step"])) for entry in state.log_history if _is_step(entry))
+            lines = (_line(entry, int(entry["step"])) for entry in state.log_history if _is_line(entry))
             write_text(self.path, "".join(lines))
 
     def on_log(
@@ -48,7 +53,7 @@ class MetricsFile(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Append a line."""
-        if state.is_world_process_zero and logs and _is_step(logs):
+        if state.is_world_process_zero and logs and _is_line(logs):
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(_line(logs, state.global_step))
 
@@ -112,6 +117,11 @@ class Progress(TrainerCallback):
 def _is_step(logs: dict[str, Any]) -> bool:
     """Whether these are the metrics of a step, not the summary at the end (which tells times)."""
     return "loss" in logs
+
+
+def _is_line(logs: dict[str, Any]) -> bool:
+    """Whether these are the metrics of a step or the means of a probe."""
+    return _is_step(logs) or any(name.startswith(PROBED) for name in logs)
 
 
 def _line(logs: dict[str, Any], step: int) -> str:

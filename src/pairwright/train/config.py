@@ -34,6 +34,8 @@ from pairwright.train.losses import (
 
 Reference = Literal["auto", "none", "columns", "store", "frozen"]
 Kind = Literal["pairs", "responses", "groups"]
+StopSignal = Literal["entropy_reversal", "mass_leak"]
+"""Names of `pairwright.probes.turning.SIGNALS`."""
 
 DEFAULTS: dict[str, Any] = {
     "ddp_find_unused_parameters": False,
@@ -157,6 +159,15 @@ class TrainConfig(Written, BaseModel):
     """Whether checkpoints stay after the model is saved."""
     seed: int = 0
     """Of the order of the data, and of the adapter's first weights."""
+    probe_every: Annotated[int, Field(gt=0)] | None = None
+    """Optimiser steps from one probe of held-out pairs to the next; also before the first step and after the last one.
+    None: the model is not probed while it trains."""
+    probe_pairs: Annotated[int, Field(gt=0)] = 256
+    """Held-out pairs that are probed, at most."""
+    probe_split: str = "test"
+    """The split that they are taken from; it must be in the data."""
+    stop_rule: tuple[StopSignal, ...] = ()
+    """Signals that end the training when one of them is seen in the probes; none unless said."""
     trainer: dict[str, Any] = {}
     """Any other setting of Hugging Face's `TrainingArguments`, by its name there."""
 
@@ -164,6 +175,11 @@ class TrainConfig(Written, BaseModel):
     @classmethod
     def _lora(cls, value: Any) -> Any:
         return LoraSettings() if value is True else None if value is False else value
+
+    @field_validator("stop_rule", mode="before")
+    @classmethod
+    def _stop_rule(cls, value: Any) -> Any:
+        return () if value is None else (value,) if isinstance(value, str) else value
 
     @field_validator("model", "tokenizer", "reference_model", mode="before")
     @classmethod

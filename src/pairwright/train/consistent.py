@@ -26,7 +26,7 @@ def check_consistent(config: "TrainConfig") -> None:
             f"loss {config.loss_name!r} takes no {config.examples}; set examples to {' or '.join(map(repr, kinds))}"
         )
     asked = asks(loss)
-    for check in (_weights, _reference, _moving, _threshold, _score, _anchor, _mean, _batch):
+    for check in (_weights, _reference, _moving, _threshold, _score, _anchor, _mean, _batch, _probes):
         check(config, asked)
     try_settings(config.terms, config.examples)
 
@@ -123,3 +123,16 @@ def _batch(config: "TrainConfig", asked: "Asks") -> None:
             f"loss {config.loss_name!r} compares the rows of a micro-batch with each other, and "
             "per_device_train_batch_size is 1; set it to 2 or more (gradient_accumulation_steps brings none together)"
         )
+
+
+def _probes(config: "TrainConfig", asked: "Asks") -> None:
+    if config.probe_every is not None:
+        if config.probe_split == config.split:
+            raise InputError(
+                f"probe_split is {config.probe_split!r}, which is trained on; name the split that is held out"
+            )
+        return
+    fields = type(config).model_fields
+    for name in ("probe_pairs", "probe_split", "stop_rule"):
+        if getattr(config, name) != fields[name].default:
+            raise InputError(f"{name} is given, and nothing is probed; set probe_every too")

@@ -3,7 +3,8 @@
 OUTPUT/model/          the model, its tokenizer, its card, `generation_goal.json` where it takes goals
 OUTPUT/adapter/        the LoRA adapter, where there is one (`model/` has it merged in)
 OUTPUT/base/           where a new adapter was put on a merged one: the model that it stands on
-OUTPUT/metrics.jsonl   one line for each logged step
+OUTPUT/metrics.jsonl   one line for each logged step, and one for each probe
+OUTPUT/probes/         what the model said of held-out pairs as it was trained, with `probe_every`
 OUTPUT/checkpoints/    while it runs; removed at the end unless `keep_checkpoints`
 OUTPUT/training.json   settings as resolved, versions, what was dropped, digests; written last
 """
@@ -35,6 +36,7 @@ from pairwright.train.losses import Said, sources_of
 from pairwright.train.origin import reference_of
 from pairwright.train.output import claim, look, remove_checkpoints
 from pairwright.train.policy import has_adapter, open_policy, whole_policy, write_adapter
+from pairwright.train.probing import Probing, probing_of, stopped_at, watchers
 from pairwright.train.ranks import by_first, launched
 from pairwright.train.wants import check_judged
 
@@ -67,6 +69,8 @@ _HOUSEKEEPING = frozenset(
     }
 )
 """Settings of the trainer that decide neither weights nor metrics; `logging_steps` decides what `metrics.jsonl` has."""
+_PROBES = ("probe_every", "probe_pairs", "probe_split", "stop_rule")
+"""Settings of the run that decide what is probed; `Prepared.probes` stands for them."""
 _SPREAD = ("ACCELERATE_USE_FSDP", "FSDP_VERSION", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_DEEPSPEED_ZERO_STAGE")
 """What a launcher says of how a model is spread over processes; one way's checkpoint is none of another's."""
 _TOKENIZER = (
@@ -124,6 +128,7 @@ class Prepared:
         goal: how goals are said, with the placement decided; None where there are none.
         mark: digest of everything that decides the weights.
         origin: where the reference's numbers come from, in words; empty where there are none.
+        probing: what it is probed with as it goes on; None where it is not.
     """
 
     config: TrainConfig
@@ -134,6 +139,17 @@ class Prepared:
     goal: GoalFormat | None
     mark: str
     origin: str = ""
+    probing: Probing | None = None
+
+    @property
+    def probes(self) -> str:
+        """Digest of what it is probed with; empty where it is not."""
+        return "" if self.probing is None else self.probing.digest
+
+    @property
+    def name(self) -> str:
+        """Digest of all that it leaves behind: weights and probes."""
+        return hashlib.sha256((self.mark + self.probes).encode()).hexdigest() if self.probes else self.mark
 
 
 def train(
@@ -162,7 +178,7 @@ def train(
     """
     prepared = prepare(prefs, resolve(model=model, loss=loss, **settings))
     short = "+".join(term.name.rsplit(":", 1)[-1] for term in prepared.config.terms)
-    return fit(prefs, prepared, Path(output) if output else Path("runs") / f"train-{short}-{prepared.mark[:8]}")
+    return fit(prefs, prepared, Path(output) if output else Path("runs") / f"train-{short}-{prepared.name[:8]}")
 
 
 def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
@@ -192,7 +208,9 @@ def prepare(prefs: Preferences, config: TrainConfig) -> Prepared:
         from pairwright.train.reference import check_vocabulary
 
         check_vocabulary(open_config(config.model), open_config(config.reference_model), longest=limits.max_length)
-    return Prepared(config, examples, tokenizer, limits, reference, goal, _mark(config, examples, reference), origin)
+    probing = probing_of(prefs, config, tokenizer, limits, goal)
+    mark = _mark(config, examples, reference, probing)
+    return Prepared(config, examples, tokenizer, limits, reference, goal, mark, origin, probing)
 
 
 def _examples(prefs: Preferences, config: TrainConfig, tokenizer: Any, limits: Limits, reference: str) -> Examples:
@@ -247,15 +265,18 @@ def _anchor(prefs: Preferences, config: TrainConfig) -> float | tuple[float, ...
     return tuple(map(float, goal)) if isinstance(goal, Sequence) else float(goal)
 
 
-def _mark(config: TrainConfig, examples: Examples, reference: str) -> str:
+def _mark(config: TrainConfig, examples: Examples, reference: str, probing: Probing | None) -> str:
     """SHA-256 of all that decides the weights: settings, data, processes, and models by content, wherever they stand.
 
     The reference's numbers are no part of it: where they come from is, and their last bits differ between machines. A
-    loss by its name and a list of just this loss are the same; one's own has the file that it stands in.
+    loss by its name and a list of just this loss are the same; one's own has the file that it stands in. Probes decide
+    no weight, unless a rule may end the training by them.
     """
     facts = config.model_dump(mode="json") | {"data": examples.digest(), "reference": reference}
-    for name in ("keep_checkpoints", "loss_settings", "divergence", "weighting"):
+    for name in ("keep_checkpoints", "loss_settings", "divergence", "weighting", *_PROBES):
         del facts[name]
+    if config.stop_rule and probing is not None:
+        facts["stop_rule"] = [*config.stop_rule, probing.digest]
     facts["loss"] = [term.model_dump(mode="json") for term in config.terms]
     facts["sources"] = sources_of(config.terms)
     facts["trainer"] = {name: value for name, value in facts["trainer"].items() if name not in _HOUSEKEEPING}
@@ -291,21 +312,22 @@ def fit(
         raise InputError(f"{output} is the directory of the model to start from; choose another output")
     args = _arguments(config, output / "checkpoints")
     known = examples.reference_sums()
-    found = by_first(lambda: look(output, prepared.mark, known))
+    found = by_first(lambda: look(output, prepared.mark, known, probes=prepared.probes))
     done = TrainedModel(output, output / "model", metrics, config, len(examples.rows), examples.dropped)
     if found.finished:
         if is_first():
             print(f"train: {output} holds this very training, finished; nothing was trained again", file=sys.stderr)
     else:
-        watchers = [MetricsFile(metrics), Progress(_summary(prepared)), *callbacks]
-        trainer = make_trainer(prepared, output / "checkpoints", args=args, callbacks=watchers)
-        by_first(lambda: claim(output, prepared.mark, known, anew=found.checkpoint is None))
+        probers = watchers(prepared.probing, config, output)
+        watching = [MetricsFile(metrics), Progress(_summary(prepared)), *probers, *callbacks]
+        trainer = make_trainer(prepared, output / "checkpoints", args=args, callbacks=watching)
+        by_first(lambda: claim(output, prepared.mark, known, anew=found.checkpoint is None, probes=prepared.probes))
         with no_bars():
             if found.checkpoint is None:
                 trainer.train()
             else:
-                trainer.go_on_from(found.checkpoint)
-        if trainer.state.global_step < trainer.state.max_steps:
+                trainer.go_on_from(found.checkpoint, ended_at=_ended_at(output, config))
+        if trainer.state.global_step not in (trainer.state.max_steps, _ended_at(output, config)):
             return done
         trainer.check_finite()
         with no_bars():
@@ -314,6 +336,12 @@ def fit(
     if not config.keep_checkpoints and is_first():
         remove_checkpoints(output)
     return done
+
+
+def _ended_at(output: Path, config: TrainConfig) -> int | None:
+    """The step after which a rule ended the training; None where none did. The same on all processes."""
+    why = by_first(lambda: stopped_at(output, config))
+    return None if why is None else int(why["step"])
 
 
 def _summary(prepared: Prepared) -> str:
@@ -453,6 +481,7 @@ def _save(policy: Any, prefs: Preferences, prepared: Prepared, done: TrainedMode
         policy = write_adapter(policy, config, done.directory, beside=beside)
     policy.config.use_cache = True  # the trainer switches it off; whoever generates wants it
     lines = [json.loads(line) for line in done.metrics.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if "loss" in line]
     card = model_card(
         config,
         lineage=prefs.lineage,
@@ -488,5 +517,7 @@ def _record(prefs: Preferences, prepared: Prepared, done: TrainedModel, *, steps
         "processes": launched(),
         "lineage": hashlib.sha256(json.dumps(lineage, sort_keys=True).encode()).hexdigest(),
         "run": prepared.mark,
+        "probes": prepared.probes,
+        "stopped": stopped_at(done.directory, prepared.config),
         "versions": versions(),
     }

@@ -17,11 +17,11 @@ from pairwright.errors import InputError
 from pairwright.runs import write_json
 
 MARK = "pairwright.json"
-"""In `checkpoints/`: the digest of the run that works here, and sums of its reference. In a checkpoint, its last file:
-the run, the step, the metrics that were not logged yet, and the size of every file."""
+"""In `checkpoints/`: the digests of the run that works here and of its probes, and sums of its reference. In a
+checkpoint, its last file: the run, the step, the metrics that were not logged yet, and the size of every file."""
 
 _LEAVING = ".checkpoints.leaving"
-_WRITTEN = ("model", "adapter", "base", "metrics.jsonl")
+_WRITTEN = ("model", "adapter", "base", "probes", "metrics.jsonl")
 _CLOSE = 1e-3
 """Nats that a sum of reference log-probabilities (`Examples.reference_sums`) may lie apart and still be of one
 reference. In float32 an answer's number moves by some 1e-5 to 1e-4 nats between machines and batches, and such a sum by
@@ -41,13 +41,15 @@ class Found(NamedTuple):
     checkpoint: Path | None
 
 
-def look(output: Path, mark: str, sums: Sequence[float] = ()) -> Found:
+def look(output: Path, mark: str, sums: Sequence[float] = (), *, probes: str = "") -> Found:
     """See whether a run is finished, half done or not begun; half-written checkpoints of ours are removed.
 
     Args:
         output: directory of the run.
         mark: digest of all that decides its weights but the numbers of reference columns.
         sums: of the reference columns (`Examples.reference_sums`); empty without.
+        probes: digest of what is probed while it trains; empty where nothing is, and then probes that stand there do
+            not matter.
 
     Raises:
         InputError: `output` is a file, or holds another training's results or anything that is none of ours.
@@ -63,6 +65,7 @@ def look(output: Path, mark: str, sums: Sequence[float] = ()) -> Found:
             raise InputError(
                 f"{output} holds a finished training with other data or settings; choose another output or remove it"
             )
+        _check_probes(output, said, probes)
         if (output / "model" / "config.json").is_file() and (output / "metrics.jsonl").is_file():
             return Found(True, None)
     elif not (claimed := output / "checkpoints" / MARK).is_file():
@@ -72,10 +75,13 @@ def look(output: Path, mark: str, sums: Sequence[float] = ()) -> Found:
             f"{output} holds a training with other reference log-probabilities; choose another output, or remove it "
             "to start over"
         )
-    return Found(False, _last_checkpoint(output / "checkpoints", mark))
+    checkpoint = _last_checkpoint(output / "checkpoints", mark)
+    if checkpoint is not None:
+        _check_probes(output, _said(output / "checkpoints" / MARK), probes)
+    return Found(False, checkpoint)
 
 
-def claim(output: Path, mark: str, sums: Sequence[float] = (), *, anew: bool) -> None:
+def claim(output: Path, mark: str, sums: Sequence[float] = (), *, anew: bool, probes: str = "") -> None:
     """Say whose the directory is, after `look` let it pass.
 
     Args:
@@ -83,6 +89,7 @@ def claim(output: Path, mark: str, sums: Sequence[float] = (), *, anew: bool) ->
         mark: digest of all that decides its weights.
         sums: of the reference columns (`Examples.reference_sums`); empty without.
         anew: whether the run begins at the beginning; what a run without checkpoints left there is then removed.
+        probes: digest of what is probed while it trains; empty where nothing is.
     """
     if anew:
         for name in ("training.json", *_WRITTEN):
@@ -91,7 +98,7 @@ def claim(output: Path, mark: str, sums: Sequence[float] = (), *, anew: bool) ->
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    write_json(output / "checkpoints" / MARK, {"run": mark, "reference_sums": list(sums)})
+    write_json(output / "checkpoints" / MARK, {"run": mark, "reference_sums": list(sums), "probes": probes})
 
 
 def seal(checkpoint: Path, *, mark: str, step: int, sums: Mapping[str, float]) -> None:
@@ -143,6 +150,15 @@ def _refuse_foreign(output: Path) -> None:
         # A hidden file is a claim that another process of this run is just writing.
         if path.is_file() or (path.is_dir() and any(not inside.name.startswith(".") for inside in path.iterdir())):
             raise InputError(f"{path} is there and is of no pairwright training; choose another output or move it away")
+
+
+def _check_probes(output: Path, said: Mapping[str, Any], probes: str) -> None:
+    """Refuse a training that was not probed as is asked for now: steps that are past are not probed again."""
+    if probes and said.get("probes", "") != probes:
+        raise InputError(
+            f"{output} holds this training with other probes or none; choose another output, or leave probe_every out "
+            "and probe its checkpoints (`pairwright diagnose --data`)"
+        )
 
 
 def _close(said: Mapping[str, Any], sums: Sequence[float]) -> bool:

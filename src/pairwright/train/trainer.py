@@ -229,11 +229,15 @@ class PairTrainer(Trainer):
             seal(folder / f"checkpoint-{step}", mark=self.mark, step=step, sums=sums)
             rotate(folder, self._kept)
 
-    def go_on_from(self, checkpoint: Path) -> None:
+    def go_on_from(self, checkpoint: Path, *, ended_at: int | None = None) -> None:
         """Train on from a checkpoint, with the metrics that it had not logged yet.
 
         After the last step there is nothing to train: weights and log are taken as they are. (The trainer's own
         resuming would look for the end of training after one more step.)
+
+        Args:
+            checkpoint: whole, of this run.
+            ended_at: the step after which a rule ended the training before its last one; None where none did.
         """
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         # All have the names, so that sums can be added up; one has the numbers.
@@ -241,7 +245,7 @@ class PairTrainer(Trainer):
         if self.baseline is not None:  # the same on all
             self.baseline.restore({name.removeprefix(_KEPT): sums.pop(name) for name in list(sums) if _KEPT in name})
         self.meter.sums = {name: total if self.args.process_index == 0 else 0.0 for name, total in sums.items()}
-        if state.global_step < state.max_steps:
+        if state.global_step not in (state.max_steps, ended_at):
             self.train(resume_from_checkpoint=str(checkpoint))
             return
         self._load_from_checkpoint(str(checkpoint))
