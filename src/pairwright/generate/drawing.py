@@ -69,15 +69,24 @@ class OpenedSampler:
     """
 
     def __init__(self, model: str | Path, dtype: Dtype, sampling: Sampling) -> None:
-        self._tokenizer = open_tokenizer(model)
-        self._network: Any = open_model(model, dtype=dtype).requires_grad_(False).to(device_for_models())
-        self._sampling = sampling
-        self._ends = _end_tokens(self._network, self._tokenizer)
-        pad = self._tokenizer.pad_token_id
+        network: Any = open_model(model, dtype=dtype).requires_grad_(False).to(device_for_models())
+        self._take(network, open_tokenizer(model), sampling, coarse=dtype != "float32")
+
+    @classmethod
+    def of(cls, network: Any, tokenizer: Any, sampling: Sampling) -> "OpenedSampler":
+        """A model that is open already, in evaluation mode; its own generation settings are replaced."""
+        made = cls.__new__(cls)
+        made._take(network, tokenizer, sampling, coarse=next(network.parameters()).element_size() < 4)
+        return made
+
+    def _take(self, network: Any, tokenizer: Any, sampling: Sampling, *, coarse: bool) -> None:
+        self._network, self._tokenizer, self._sampling = network, tokenizer, sampling
+        self._ends = _end_tokens(network, tokenizer)
+        pad = tokenizer.pad_token_id
         self._pad: int = self._ends[0] if pad is None else pad
-        self._coarse = dtype != "float32"
+        self._coarse = coarse
         self._shares: bool | None = None
-        _plain_settings(self._network, ends=self._ends, pad=self._pad, max_new_tokens=sampling.max_new_tokens)
+        _plain_settings(network, ends=self._ends, pad=self._pad, max_new_tokens=sampling.max_new_tokens)
 
     def answers(self, wanted: Wanted) -> list[Drawn]:
         """An answer for each, in order.
@@ -90,6 +99,15 @@ class OpenedSampler:
         with torch.inference_mode():
             rows, logps = self._continued(wanted)
         return [self._ended(row, logp) for row, logp in zip(rows, logps, strict=True)]
+
+    def tokens(self, wanted: Wanted) -> list[tuple[list[int], bool]]:
+        """The token ids of an answer for each, in order, and whether the last one ended it; without stop strings."""
+        import torch
+
+        with torch.no_grad():  # not inference: a model that is trained on may keep what it computes here
+            rows = self._continued(wanted)[0]
+        ends = [next((at for at, token in enumerate(row) if token in self._ends), None) for row in rows]
+        return [(row, False) if end is None else (row[: end + 1], True) for row, end in zip(rows, ends, strict=True)]
 
     def _continued(self, wanted: Wanted) -> tuple[list[list[int]], list[list[float]]]:
         """The new tokens of each answer and their log-probabilities, padding included."""

@@ -42,7 +42,7 @@ def states_kl(policy: States, start: States) -> Tensor:
     """`token_kl` of states that were read of the same batch."""
     wide = policy.head.vocabulary or policy.hidden.shape[-1]
     size = max(16, CHUNK.get(policy.hidden.device.type, CHUNK["cuda"]) // (2 * wide))
-    parts = zip(policy.hidden.split(size), start.hidden.split(size), strict=True)
+    parts = zip(torch.split(policy.hidden, size), torch.split(start.hidden, size), strict=True)
     return torch.cat([_kl(policy.logits(ours), start.logits(theirs)) for ours, theirs in parts])
 
 
