@@ -3,12 +3,13 @@
 A chart carries every number that it draws, and the page prints the same numbers in a table below it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pairwright.charts import Chart, Number, Series
-from pairwright.report.collect import RunView, StepView, dicts
+from pairwright.report.files import dicts
 from pairwright.report.shown import is_number
+from pairwright.report.views import Bins, Relabelling, RunView, Selection, StepView
 
 CURVES = {
     "loss": ("Loss", "loss"),
@@ -16,22 +17,35 @@ CURVES = {
     "rewards/margins": ("Margin: implicit reward of chosen minus rejected", "nats × beta"),
     "logps/chosen": ("Log-probability of the chosen answer", "nats, summed over the answer"),
     "logps/rejected": ("Log-probability of the rejected answer", "nats, summed over the answer"),
+    "kl": ("KL to the reference", "as logged"),
+    "entropy": ("Entropy", "as logged"),
 }
 """The logged numbers that are drawn: title and unit."""
+
+PROBED = {
+    "chosen_logp": ("Chosen answers, held-out", "mean log-probability, nats, summed over the answer"),
+    "rejected_logp": ("Rejected answers, held-out", "mean log-probability, nats, summed over the answer"),
+    "top_entropy": ("Entropy over the likeliest next tokens", "bits, mean over the tokens of chosen answers"),
+    "top_mass": ("Probability of the likeliest next tokens", "sum, mean over the tokens of chosen answers"),
+}
+"""The means of probes that are drawn: title and unit."""
 
 VALUE = ("value", "mean", "gold", "score")
 """Under which of these names a row of a goal table has its number."""
 
+Named = Iterable[tuple[str, StepView]]
+"""Steps, each with the name that its line has."""
 
-def goal_chart(run: RunView) -> Chart | None:
+
+def goal_chart(models: Named) -> Chart | None:
     """Mean score by goal asked, one line for each evaluated model; None where no evaluation has goals."""
     series = []
-    for step in run.of("result"):
+    for name, step in models:
         rows = sorted(goal_rows(step), key=lambda row: float(row["goal"]))
         if rows:
             series.append(
                 Series(
-                    name=step.name,
+                    name=name,
                     x=[row["goal"] for row in rows],
                     y=[number_of(row) for row in rows],
                     low=[_first(row, ["low"]) for row in rows],
@@ -53,20 +67,35 @@ def goal_chart(run: RunView) -> Chart | None:
     )
 
 
-def training_charts(run: RunView) -> list[Chart]:
-    """The training curves: one chart for each logged number, one line for each training that has it."""
+def training_charts(trainings: Named) -> list[Chart]:
+    """The logged curves: one chart for each number, one line for each training that has it.
+
+    Losses of different kinds have charts of their own: their numbers are not comparable.
+    """
     charts: list[Chart] = []
+    steps = list(trainings)
     for key, (title, unit) in CURVES.items():
-        series = []
-        for step in run.of("metrics"):
-            rows = [row for row in step.metrics if key in row and is_number(row.get("step"))]
-            values = [_first(row, [key]) for row in rows]  # what is no number (any more) is a gap in the line
-            if any(value is not None for value in values):
-                series.append(Series(name=step.name, x=[row["step"] for row in rows], y=values))
+        for kind, group in _kinds(steps, key).items():
+            series = [one for name, step in group if (one := _logged(name, step, key))]
+            if series:
+                called = f"{title}: {kind}" if kind else title
+                says = f"As logged on the batches of training, for {', '.join(one.name for one in series)}."
+                charts.append(
+                    Chart(id=f"train-{len(charts)}", title=called, says=says, x="optimiser step", y=unit, series=series)
+                )
+    return charts
+
+
+def probe_charts(trainings: Named) -> list[Chart]:
+    """The curves on the same held-out pairs, one line for each probed training."""
+    steps = [(name, step.probed) for name, step in trainings if step.probed]
+    charts: list[Chart] = []
+    for key, (title, unit) in PROBED.items():
+        series = [Series(name=name, x=list(probed.steps), y=probed.means[key]) for name, probed in steps if probed]
         if series:
-            says = f"{title}, by optimiser step, for {', '.join(one.name for one in series)}."
+            says = "The same held-out pairs at every step, without a goal in the prompt; step 0 is before training."
             charts.append(
-                Chart(id=f"train-{len(charts)}", title=title, says=says, x="optimiser step", y=unit, series=series)
+                Chart(id=f"probe-{len(charts)}", title=title, says=says, x="optimiser step", y=unit, series=series)
             )
     return charts
 
@@ -81,6 +110,48 @@ def score_chart(step: StepView) -> Chart:
         y="answers",
         kind="bar",
         series=[Series(name="answers", x=list(step.scores), y=list(step.scores.values()))],
+    )
+
+
+def pair_charts(step: StepView) -> list[Chart]:
+    """Pairs of one step's data by gap and by the lengths of their sides."""
+    if step.pairs is None:
+        return []
+    gap = (
+        "score of chosen minus rejected; under a goal, how much nearer chosen is. Below 0 a label is against its score"
+    )
+    return _bars(
+        (f"gaps-{step.number}", step.pairs.gaps, f"Pairs by gap: {step.name}", f"Gap: {gap}.", "gap, in score units"),
+        (
+            f"lengths-{step.number}",
+            step.pairs.lengths,
+            f"Length of both sides: {step.name}",
+            "Where chosen answers are longer, a model can learn to be long in place of good.",
+            "characters",
+        ),
+    )
+
+
+def selection_charts(step: StepView, found: Selection) -> list[Chart]:
+    """What a selection kept, by its metric and by gap."""
+    says = f"The metric {found.metric} of the pairs that the cut {found.cut} kept."
+    return _bars(
+        (f"metric-{step.number}", found.values, f"Kept pairs by {found.metric}: {step.name}", says, found.metric),
+        (
+            f"kept-{step.number}",
+            found.gaps,
+            f"Pairs by gap, before and kept: {step.name}",
+            "What the selection did to the gaps of scores.",
+            "gap, in score units",
+        ),
+    )
+
+
+def relabelling_charts(step: StepView, found: Relabelling) -> list[Chart]:
+    """Pairs by the goal that they ask for."""
+    says = "Positive copies ask for the score of the chosen answer, negative ones for that of the rejected answer."
+    return _bars(
+        (f"goals-{step.number}", found.goals, f"Pairs by goal asked: {step.name}", says, "goal, in score units")
     )
 
 
@@ -99,6 +170,47 @@ def goal_rows(step: StepView) -> list[dict[str, Any]]:
 def number_of(row: dict[str, Any]) -> Number:
     """The number of a row of a goal table."""
     return _first(row, VALUE)
+
+
+def named(runs: Sequence[RunView], part: str) -> list[tuple[str, StepView]]:
+    """The steps of runs that have a part, by the name of their line: of several runs, the run's name comes first."""
+    label: Callable[[RunView, StepView], str] = _of_one if len(runs) == 1 else _of_several
+    return [(label(run, step), step) for run in runs for step in run.of(part)]
+
+
+def _of_one(run: RunView, step: StepView) -> str:
+    return step.name
+
+
+def _of_several(run: RunView, step: StepView) -> str:
+    return run.name if len(run.steps) == 1 else f"{run.name} · {step.name}"
+
+
+def _kinds(steps: Sequence[tuple[str, StepView]], key: str) -> dict[str, list[tuple[str, StepView]]]:
+    """Trainings by the name of their loss where the number is the loss; else all together, under no name."""
+    found: dict[str, list[tuple[str, StepView]]] = {}
+    for name, step in steps:
+        kind = str(step.settings.get("loss") or "") if key == "loss" else ""
+        found.setdefault(kind, []).append((name, step))
+    return found
+
+
+def _logged(name: str, step: StepView, key: str) -> Series | None:
+    rows = [row for row in step.metrics if key in row and is_number(row.get("step"))]
+    values = [_first(row, [key]) for row in rows]  # what is no number (any more) is a gap in the line
+    if not any(value is not None for value in values):
+        return None
+    return Series(name=name, x=[row["step"] for row in rows], y=values)
+
+
+def _bars(*given: tuple[str, Bins | None, str, str, str]) -> list[Chart]:
+    """Bar charts of counts: id, counts, title, what one sees, horizontal axis; those without counts are left out."""
+    charts = []
+    for ident, counted, title, says, axis in given:
+        if counted is not None:
+            series = [Series(name=name, x=list(counted.labels), y=list(n)) for name, n in counted.counts.items()]
+            charts.append(Chart(id=ident, title=title, says=says, x=axis, y="pairs", kind="bar", series=series))
+    return charts
 
 
 def _first(row: dict[str, Any], names: Sequence[str]) -> Number:

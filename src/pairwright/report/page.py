@@ -9,20 +9,31 @@ import jinja2
 from markupsafe import Markup
 
 from pairwright.charts import Chart
-from pairwright.report.charts import goal_chart, goal_rows, number_of, score_chart, table_of, training_charts
-from pairwright.report.collect import RunView, StepView, dicts, items
+from pairwright.report.charts import (
+    goal_chart,
+    named,
+    pair_charts,
+    probe_charts,
+    relabelling_charts,
+    score_chart,
+    selection_charts,
+    training_charts,
+)
+from pairwright.report.compare import compared
+from pairwright.report.files import dicts, items
+from pairwright.report.flow import flows
+from pairwright.report.lacking import WANTED, lacks
+from pairwright.report.measures import by_goal, findings_of, headline, part_measures, results, with_bars
 from pairwright.report.shown import clean, duration, is_number, json_island, leaves, number, plain, share, shown
+from pairwright.report.views import RunView, StepView
 
 if TYPE_CHECKING:
     from pairwright.audit import Audit
 
-HEADLINE = {"compare": 1, "pairs": 2, "control": 2}
-"""So many of an evaluation's measures, which come most important first, stand in the headline; all are below it."""
 MADE_BY = "pairwright report"
 """Stands first in the JSON file, so that a report knows one of its own."""
 LEVELS = ("error", "warning", "note", "fine")
 
-METRIC = {"name": "", "value": None, "low": None, "high": None, "n": None, "says": ""}
 FINDING = {
     "level": "warning",
     "check": "",
@@ -33,20 +44,36 @@ FINDING = {
     "remedy": "",
     "rows": (),
 }
-"""What stands for the parts that a measure or a finding lacks."""
+"""What stands for the parts that a finding lacks."""
 
 
-def run_page(runs: Sequence[RunView], *, title: str | None = None, notes: Sequence[str] = ()) -> str:
-    """The report of one run, or of several below each other, as one HTML document.
+def run_page(
+    runs: Sequence[RunView], *, title: str | None = None, notes: Sequence[str] = ()
+) -> tuple[str, dict[str, Any]]:
+    """The report of one run, or of several, first beside each other and then one by one.
 
     Args:
         runs: what `collect` read.
         title: heading of the page; the runs' names when not given.
         notes: sentences that a reader should know before the numbers.
+
+    Returns:
+        The HTML document, and the same numbers as JSON values: what the page says of each run, the comparison, every
+        chart as it is drawn.
     """
     parts = [_part(run, f"r{i}-") for i, run in enumerate(runs)]
+    both = _together(runs) if len(runs) > 1 else None
+    charts = [chart for part in (*([both] if both else []), *parts) for chart in part["charts"]]
     heading = title or " · ".join(run.name for run in runs)
-    return _render("run.html.j2", title=heading, notes=list(notes), runs=parts)
+    page = _render("run.html.j2", charts, title=heading, notes=list(notes), runs=parts, both=both)
+    values = {
+        "made_by": MADE_BY,
+        "headline": [headline(run) for run in runs],
+        "comparison": both and both["table"],
+        "runs": [run.model_dump(mode="json") for run in runs],
+        "charts": [chart.model_dump(mode="json") for chart in charts],
+    }
+    return page, clean(values)
 
 
 def audit_page(audit: "Audit", *, title: str = "Audit") -> str:
@@ -56,31 +83,55 @@ def audit_page(audit: "Audit", *, title: str = "Audit") -> str:
         audit: what `pairwright.audit` found.
         title: heading of the page, for example the name of the data.
     """
-    return _render("audit.html.j2", title=title, audit=_audit(clean(audit.to_dict())), runs=[])
+    return audits_page({"": audit.to_dict()}, title=title)
 
 
-def report_json(runs: Sequence[RunView]) -> dict[str, Any]:
-    """All numbers of the page, as JSON values; the first says who wrote the file."""
-    return {"made_by": MADE_BY, "runs": [clean(run.model_dump(mode="json")) for run in runs]}
+def audits_page(audits: Mapping[str, Mapping[str, Any]], *, title: str) -> str:
+    """Audits as one HTML document: as `Audit.to_dict` gives them, each under its name."""
+    found = [{"name": name, "audit": _audit(clean(dict(audit)))} for name, audit in audits.items()]
+    return _render("audit.html.j2", [], title=title, audits=found, runs=[])
 
 
 def _part(run: RunView, prefix: str) -> dict[str, Any]:
     """One run as its template reads it."""
-    goals, curves = goal_chart(run), training_charts(run)
-    scores = [score_chart(step) for step in _first_of_each(run.of("scores"))]
-    drawn = [chart for chart in (goals, *curves, *scores) if chart]
-    named = {chart.id: chart.model_copy(update={"id": prefix + chart.id}) for chart in drawn}
+    charts: list[Chart] = []
+
+    def drawn(*given: Chart | None) -> list[Chart]:
+        """Charts with ids that no other run has; they are noted, to be put into the page."""
+        mine = [chart.model_copy(update={"id": prefix + chart.id}) for chart in given if chart]
+        charts.extend(mine)
+        return mine
+
+    trainings = named([run], "metrics")
+    data = _first_of_each(run.of("pairs"), "pairs")
     return {
         "view": run,
         "prefix": prefix,
-        "results": [_result(step) for step in run.of("result")],
-        "by_goal": _by_goal(run),
-        "goals": named[goals.id] if goals else None,
-        "curves": [named[chart.id] for chart in curves],
-        "scores": [named[chart.id] for chart in scores],
-        "charts": list(named.values()),
+        "lacks": dict.fromkeys(WANTED) | {lack.part: lack for lack in lacks(run)},
+        "findings": findings_of(run),
+        "results": results(run),
+        "by_goal": by_goal(run),
+        "flows": flows(run),
+        "scores": drawn(*(score_chart(step) for step in _scored(run))),
+        "pairs": data,
+        "pair_charts": drawn(*(chart for step in data for chart in pair_charts(step))),
         "audits": [{"step": step, "audit": _audit(step.audit or {})} for step in run.of("audit")],
-        "flows": _flows(run),
+        "selections": [
+            {"step": step, "found": step.selection, "charts": drawn(*selection_charts(step, step.selection))}
+            for step in run.steps
+            if step.selection
+        ],
+        "relabellings": [
+            {"step": step, "found": step.relabelling, "charts": drawn(*relabelling_charts(step, step.relabelling))}
+            for step in run.steps
+            if step.relabelling
+        ],
+        "curves": drawn(*training_charts(trainings)),
+        "probes": drawn(*probe_charts(named([run], "probed"))),
+        "diagnosed": _diagnosed(run, drawn),
+        "goals": next(iter(drawn(goal_chart(named([run], "result")))), None),
+        "explorer": _explorer(run),
+        "charts": charts,
         "seeds": {s.name: s.settings["seed"] for s in run.of("metrics") if s.settings.get("seed") is not None},
         "seconds": sum(step.seconds or 0.0 for step in run.steps),
         "versions": run.steps[-1].versions or next((s.versions for s in run.steps if s.versions), {}),
@@ -88,42 +139,36 @@ def _part(run: RunView, prefix: str) -> dict[str, Any]:
     }
 
 
-def _result(step: StepView) -> dict[str, Any]:
-    """An evaluation as its template reads it."""
-    result, rows = step.result or {}, table_of(step)
-    metrics = [METRIC | metric for metric in dicts(result.get("metrics"))]
-    return {
-        "step": step,
-        "metrics": metrics,
-        "first": metrics[: HEADLINE.get(str(result.get("name")), 3)],
-        "notes": items(result.get("notes")),
-        "rows": rows,
-        "columns": list(dict.fromkeys(k for row in rows for k, value in row.items() if not isinstance(value, dict))),
-    }
+def _together(runs: Sequence[RunView]) -> dict[str, Any]:
+    """Several runs as the template of the comparison reads them."""
+    found = [
+        goal_chart(named(runs, "result")),
+        *probe_charts(named(runs, "probed")),
+        *training_charts(named(runs, "metrics")),
+    ]
+    charts = [chart.model_copy(update={"id": f"all-{chart.id}"}) for chart in found if chart]
+    return {"table": compared(runs), "charts": charts}
 
 
-def _by_goal(run: RunView) -> dict[str, Any]:
-    """The goal tables of all models as one: a row for each model, a column for each goal."""
-    models = [step for step in run.of("result") if goal_rows(step)]
-    tables = {step.name: {row.get("goal"): row for row in _by_one_goal(step)} for step in models}
-    goals = sorted({goal for cells in tables.values() for goal in cells if goal is not None})
-    without = [None] if any(None in cells for cells in tables.values()) else []
-    rows = []
-    for name, cells in tables.items():
-        found = [cells.get(goal) for goal in (*without, *goals)]
-        rows.append(
-            {
-                "name": name,
-                "cells": [cell and {"low": None, "high": None, **cell, "value": number_of(cell)} for cell in found],
-            }
-        )
-    sizes = [row["n"] for step in models for row in goal_rows(step) if is_number(row.get("n"))]
-    return {"goals": [*without, *goals], "rows": rows, "n": sizes}
+def _diagnosed(run: RunView, drawn: Any) -> list[dict[str, Any]]:
+    """The parts of a diagnosis, those of one name under one heading."""
+    groups: dict[str, dict[str, Any]] = {}
+    for i, part in enumerate(run.diagnosis.parts if run.diagnosis else ()):
+        group = groups.setdefault(part.name, {"name": part.name, "title": part.title, "parts": []})
+        charts = drawn(*(chart.model_copy(update={"id": f"d{i}-{chart.id}"}) for chart in part.charts))
+        (measured,) = with_bars([part_measures(part)])
+        group["parts"].append({"part": part, "charts": charts, "measured": measured})
+    return list(groups.values())
 
 
-def _by_one_goal(step: StepView) -> list[dict[str, Any]]:
-    """The rows of a table about one number as goal, or about none."""
-    return [row for row in table_of(step) if row.get("goal") is None or is_number(row["goal"])]
+def _explorer(run: RunView) -> Any:
+    """The pair explorer of a run."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    if find_spec("pairwright.report.explorer") is None:
+        return None
+    return import_module("pairwright.report.explorer").explorer_of(run.folder, run.steps)
 
 
 def _audit(audit: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,37 +194,28 @@ def _finding(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _flows(run: RunView) -> list[dict[str, Any]]:
-    """From the first row to the last, for the data of each training and, without one, of the last data step."""
-    by_name = {step.name: step for step in run.steps}
-    trained = [(step, by_name.get(step.take or "")) for step in run.of("metrics")]
-    chains = [(step.name, data) for step, data in trained if data and data.lineage]
-    if not chains:
-        chains = [(step.name, step) for step in run.of("lineage")[-1:]]
-    flows = []
-    for name, data in chains:
-        most = max((max(step.rows_in or 0, step.rows_out or 0) for step in data.lineage), default=0)
-        flows.append({"name": name, "data": data.name, "steps": data.lineage, "most": most or 1})
-    return flows
-
-
-def _first_of_each(steps: Sequence[StepView]) -> list[StepView]:
+def _scored(run: RunView) -> list[StepView]:
     """Steps whose answers by score differ from those before: pairing and selecting change no answer."""
+    return [step for step in _first_of_each(run.of("scores"), "scores") if set(step.scores) != {"unscored"}]
+
+
+def _first_of_each(steps: Sequence[StepView], part: str) -> list[StepView]:
+    """Steps whose part differs from that of every step before."""
     kept: list[StepView] = []
     for step in steps:
-        if set(step.scores) != {"unscored"} and step.scores not in [other.scores for other in kept]:
+        if getattr(step, part) not in [getattr(other, part) for other in kept]:
             kept.append(step)
     return kept
 
 
-def _render(template: str, **values: Any) -> str:
-    charts: list[Chart] = [chart for part in values["runs"] for chart in part["charts"]]
+def _render(template: str, charts: Sequence[Chart], **values: Any) -> str:
     island = json_island([clean(chart.model_dump(mode="json")) for chart in charts])
     # The nonce lets our own scripts run and nothing else: it depends on all of the page's data, so that no text in
     # that data can know it.
     nonce = hashlib.sha256(repr(sorted(map(str, values.items()))).encode("utf-8", "replace")).hexdigest()[:32]
+    explored = any(part["explorer"] for part in values["runs"])
     return _environment().get_template(template).render(
-        **values, charts=charts, island=island, nonce=nonce, plotly=_plotly() if charts else ""
+        **values, charts=charts, explored=explored, island=island, nonce=nonce, plotly=_plotly() if charts else ""
     )  # fmt: skip
 
 
