@@ -15,6 +15,7 @@ interval lies between the smallest and the largest d.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ Floats = NDArray[np.float64]
 Values = Sequence[float] | Floats
 FEWEST = 4
 """Distinct distances that a curve needs."""
+Reason = Literal["few", "no peak", "outside", "unsure"]
+"""Why a peak is not identified: too few distances; a law without one; one outside the distances measured; an interval
+without ends, or with ends outside."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +61,23 @@ class Peak:
     """Where the law is highest.
 
     Attributes:
-        identified: whether the points say so.
-        why: the reason where they do not; empty where they do.
+        reason: why the points do not say; None where they do.
+        why: the same in words, with the numbers; empty where they do.
         d: the distance of the peak, in sqrt(nats); NaN where it is not identified.
         gain: quality at the peak minus that of the start; NaN where it is not identified.
         fit: the law; None where there are too few points for one.
     """
 
-    identified: bool
+    reason: Reason | None
     why: str
     d: Interval
     gain: Interval
     fit: Fit | None
+
+    @property
+    def identified(self) -> bool:
+        """Whether the points say where."""
+        return self.reason is None
 
 
 def law(d: Values, w: Values, *, start: float) -> Fit:
@@ -131,28 +140,32 @@ def peak(
     labels = None if groups is None else [label for label, kept in zip(groups, keep, strict=True) if kept]
     distinct = _distinct(at)
     if distinct < FEWEST:
-        return _unknown(f"there are {distinct} distinct distances above 0, and a curve needs {FEWEST}", None)
+        return _unknown("few", f"there are {distinct} distinct distances above 0, and a curve needs {FEWEST}", None)
     found = fit(at, quality)
     if found.b <= 0:
-        return _unknown(f"the law has no highest point (b = {found.b:.3g})", found)
+        return _unknown("no peak", f"the law has no highest point (b = {found.b:.3g})", found)
     best = _highest(found)
     low, high = float(at.min()), float(at.max())
     if not low <= best <= high:
         return _unknown(
+            "outside",
             f"the law would be highest at d = {best:.3g}, outside the distances measured ({low:.3g} to {high:.3g})",
             found,
         )
     places, gains = _drawn(at, quality, fit, labels, draws, seed)
     at_peak, gain = _ends(best, places, len(at)), _ends(found.b * best, gains, len(at))
     if not (math.isfinite(at_peak.low) and math.isfinite(at_peak.high)):
-        return _unknown(f"its interval has no end: the points agree with curves without a peak (d = {best:.3g})", found)
+        return _unknown(
+            "unsure", f"its interval has no end: the points agree with curves without a peak (d = {best:.3g})", found
+        )
     if at_peak.low < low or at_peak.high > high:
         return _unknown(
+            "unsure",
             f"its interval ({at_peak.low:.3g} to {at_peak.high:.3g} around d = {best:.3g}) goes beyond the distances "
             f"measured ({low:.3g} to {high:.3g})",
             found,
         )
-    return Peak(True, "", at_peak, gain, found)
+    return Peak(None, "", at_peak, gain, found)
 
 
 def _law(d: Floats) -> Floats:
@@ -259,6 +272,6 @@ def _ends(value: float, drawn: Floats, n: int) -> Interval:
     return Interval(value, float(low), float(high), n)
 
 
-def _unknown(why: str, fit: Fit | None) -> Peak:
+def _unknown(reason: Reason, why: str, fit: Fit | None) -> Peak:
     nothing = Interval(math.nan, math.nan, math.nan, fit.n if fit else 0)
-    return Peak(False, why, nothing, nothing, fit)
+    return Peak(reason, why, nothing, nothing, fit)

@@ -1,0 +1,365 @@
+"""The KL budget: what quality each distance from the start has bought, and whether there is a best distance."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from pairwright.charts import Chart, Series
+from pairwright.diagnose.answers import Answers
+from pairwright.diagnose.by_prompt import asked_for_most, asked_for_none, mean_over, means
+from pairwright.diagnose.distances import NONE, Estimate, Point, comparable, estimate_of_most, point
+from pairwright.diagnose.finding import Finding, Level, Part
+from pairwright.diagnose.fits import FEWEST, Fit, Floats, Peak, Reason, law, law_free, peak, quadratic, quadratic_free
+from pairwright.errors import InputError
+from pairwright.evaluate.result import Metric, Result, as_json
+from pairwright.stats import Interval
+
+SOURCE = "arXiv 2406.02900 (scaling law of over-optimisation); peak derived from its formula"
+_LEVELS: dict[Reason, Level] = {"few": "note", "unsure": "note", "no peak": "fine", "outside": "fine"}
+_SAYS: dict[Estimate, str] = {
+    "exact": "sum over the answer's positions of the exact KL of the next token",
+    "monte_carlo": "log-ratio of policy and start, summed over the answer (Monte Carlo)",
+}
+
+
+@dataclass(frozen=True)
+class _Curve:
+    name: str
+    says: str
+    over: Literal["models", "checkpoints"]
+    points: tuple[Point, ...]
+
+
+def budget(
+    answers: Sequence[Answers],
+    *,
+    start: Answers | None,
+    metric: Estimate | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Part:
+    """Quality against `d = sqrt(KL(policy || start))`, for models and checkpoints.
+
+    The divergence is that of whole answers drawn from the policy at temperature 1, in nats, a mean over prompts of the
+    mean over a prompt's answers: `exact`, the sum over positions of the exact divergence of the next token, or
+    `monte_carlo`, the log-ratio of what was drawn. The latter can come out below 0, which a divergence never is: it is
+    then taken as 0, and said so. Quality is the mean score, and the win rate against the start over the prompts that
+    both answered (a tie counts half). Of a model that was asked for several goals the answers to the highest are read,
+    of the start those without a goal. Divergences of answers with different largest lengths (`max_new_tokens`) are not
+    comparable: only the length that most models have is kept.
+
+    Curves: over the models as they ended, for each loss, and over the checkpoints of each training. Each gets the law
+    and its rival (`fits`), through the score of the start, or with `w0` free where the start has none.
+
+    Source: arXiv 2406.02900 (the law and the axis); the intervals and the rule of what is identified are ours.
+
+    Args:
+        answers: scored answers of each model, with `kl`, or with `logp` and `start_logp`.
+        start: scored answers of the start; None where there are none.
+        metric: estimate of the divergence; None is the one that most models have, the exact one where both are equal.
+        draws: bootstrap samples.
+        seed: of the bootstrap.
+
+    Returns:
+        `peak/<curve>`, `gain/<curve>`, and for both curves `rmse` and `loo` (leave-one-out); the table has a row for
+        each model.
+
+    Raises:
+        InputError: no model has scored answers and a divergence.
+    """
+    kept, notes = comparable(answers)
+    chosen = metric or estimate_of_most(kept)
+    beside, more = _beside(start, kept)
+    notes += more
+    points = []
+    for each in kept:
+        placed, why = point(each, beside, chosen, draws, seed)
+        if placed is None:
+            notes.append(f"{each.name} is left out: {why}.")
+        else:
+            points.append(placed)
+    if not points:
+        raise InputError(
+            "there is no KL budget: no model has scored answers with log-probabilities of itself and of the start; "
+            "score the answers, then run as_asked and logprobs with a reference"
+        )
+    base, more = _base(beside, points, draws, seed)
+    notes += more + _on(points)
+    peaks = {curve.name: (curve, _fitted(curve, base, draws, seed)) for curve in _curves(points)}
+    metrics: list[Metric] = []
+    findings: list[Finding] = []
+    for curve, (found, rival) in peaks.values():
+        findings.append(_finding(curve, found))
+        metrics += _metrics(curve, found, rival)
+        if found.fit and rival:
+            notes.append(_told(curve, found.fit, rival, base))
+    rows = [_row(each, chosen) for each in points]
+    if not peaks:
+        notes.append(
+            "There is one model of each training: several values of beta, or checkpoints, draw the curve of quality."
+        )
+    result = Result(
+        name="budget",
+        n=len(points),
+        settings={"metric": chosen, "draws": draws, "seed": seed, "start": start.name if start else None},
+        metrics=tuple([*_ends(points), *metrics]),
+        table=tuple(rows),
+        notes=tuple(notes),
+    )
+    return Part(
+        name="budget",
+        subject=", ".join(dict.fromkeys(each.answers.training or each.answers.name for each in points)),
+        title="What each step away from the start bought",
+        result=result,
+        findings=tuple(findings),
+        charts=tuple(_charts(points, peaks.values(), base, chosen)),
+    )
+
+
+def _beside(start: Answers | None, answers: Sequence[Answers]) -> tuple[Answers | None, list[str]]:
+    """The start, where its answers may be compared with those of the models."""
+    if start is None:
+        return None, ["The start has no answers, so w0 of the curves is free."]
+    if answers and start.settings.get("max_new_tokens") != answers[0].settings.get("max_new_tokens"):
+        return None, ["The start could write other lengths of answers than the models, so w0 of the curves is free."]
+    return start, []
+
+
+def _base(start: Answers | None, points: Sequence[Point], draws: int, seed: int) -> tuple[Interval | None, list[str]]:
+    """Score of the start."""
+    if start is None:
+        return None, []
+    scored = means(asked_for_none(start).drop_nulls("score"), "score")
+    if scored.is_empty():
+        return None, ["The answers of the start have no score, so w0 of the curves is free."]
+    notes = []
+    if any(frozenset(scored["prompt_id"]) != each.prompts for each in points):
+        notes.append("Not all models answered the same prompts: differences of scores are also those of prompts.")
+    return mean_over(scored, "score", draws=draws, seed=seed), notes
+
+
+def _on(points: Sequence[Point]) -> list[str]:
+    return [
+        f"The divergence of {each.answers.name} is estimated below 0 ({each.kl.value:.3g} nats), which it never is; it "
+        "is taken as 0: it is too small for so few answers."
+        for each in points
+        if each.clamped
+    ]
+
+
+def _curves(points: Sequence[Point]) -> list[_Curve]:
+    """Models as they ended by loss, then the checkpoints of each training; two points at least."""
+    curves = []
+    ended = [each for each in points if each.answers.step is None and each.answers.training]
+    for loss in dict.fromkeys(str(each.answers.settings.get("loss") or "") for each in ended):
+        mine = tuple(each for each in ended if str(each.answers.settings.get("loss") or "") == loss)
+        if len(mine) > 1:
+            told = f"trainings with the loss {loss}" if loss else "trainings"
+            curves.append(_Curve(loss or "trainings", f"{told}, as they ended", "models", mine))
+    for training in dict.fromkeys(each.answers.training for each in points):
+        mine = tuple(each for each in points if each.answers.training == training and training)
+        if sum(each.answers.step is not None for each in mine) > 1:
+            curves.append(_Curve(f"checkpoints of {training}", f"checkpoints of {training}", "checkpoints", mine))
+    return curves
+
+
+def _fitted(curve: _Curve, base: Interval | None, draws: int, seed: int) -> tuple[Peak, Fit | None]:
+    """Peak of the law, and the rival curve; None where there are too few points."""
+    d, w = _xy(curve.points)
+    seeds = [each.answers.settings.get("seed") for each in curve.points]
+    groups = seeds if len(set(seeds)) > 1 and None not in seeds else None
+    one: Callable[[Floats, Floats], Fit] = law_free if base is None else partial(law, start=base.value)
+    two: Callable[[Floats, Floats], Fit] = quadratic_free if base is None else partial(quadratic, start=base.value)
+    try:
+        found = peak(d, w, fit=one, groups=groups, draws=draws, seed=seed)
+        return found, two(d, w) if found.fit else None
+    except InputError as error:
+        return Peak("few", str(error), NONE, NONE, None), None
+
+
+def _xy(points: Sequence[Point]) -> tuple[Floats, Floats]:
+    return np.array([each.d.value for each in points]), np.array([each.score.value for each in points])
+
+
+def _finding(curve: _Curve, found: Peak) -> Finding:
+    source = SOURCE
+    if found.reason is not None:
+        level: Level = _LEVELS[found.reason]
+        return Finding(
+            check="hump",
+            subject=curve.says,
+            level=level,
+            says=f"The best distance from the start is not identified: {found.why}.",
+            n=len(curve.points),
+            means="No distance can be called too far from these points; nothing is said of distances beyond them.",
+            remedy=(
+                f"Measure more models of one kind: {FEWEST} distances at the least, better with seeds, some of them "
+                "far from the start (small beta, late checkpoints)."
+                if level == "note"
+                else ""
+            ),
+            source=source,
+        )
+    beyond = [each.answers.name for each in curve.points if each.d.value > found.d.high]
+    return Finding.of(
+        "hump",
+        found.d,
+        subject=curve.says,
+        level="warning" if beyond else "note",
+        says=(
+            f"Score is highest at d = {found.d.value:.3g} sqrt(nats) [{found.d.low:.3g}, {found.d.high:.3g}], "
+            f"{found.gain.value:.3g} [{found.gain.low:.3g}, {found.gain.high:.3g}] above the start"
+            + (f"; beyond it lie {', '.join(beyond)}." if beyond else ".")
+        ),
+        means="Further from the start the score falls although the loss does not: the preferences are over-fitted.",
+        remedy="Take a larger beta, an earlier checkpoint or fewer epochs, so that training ends near that distance.",
+        source=source,
+    )
+
+
+def _metrics(curve: _Curve, found: Peak, rival: Fit | None) -> list[Metric]:
+    n = len(curve.points)
+    metrics = [
+        Metric.of(f"peak/{curve.name}", found.d, "best distance from the start, sqrt(nats); n are models"),
+        Metric.of(f"gain/{curve.name}", found.gain, "score at the best distance minus that of the start"),
+    ]
+    for name, fit in (("law", found.fit), ("quadratic", rival)):
+        if fit is not None:
+            metrics += [
+                Metric(name=f"rmse/{curve.name}/{name}", value=fit.rmse, n=n, says=f"what the {name} misses points by"),
+                Metric(
+                    name=f"loo/{curve.name}/{name}",
+                    value=fit.left_out,
+                    n=n,
+                    says=f"what the {name} through the other points misses a point by",
+                ),
+            ]
+    return metrics
+
+
+def _told(curve: _Curve, one: Fit, two: Fit, base: Interval | None) -> str:
+    w0 = "free" if base is None else "the score of the start"
+    return (
+        f"{curve.says[0].upper()}{curve.says[1:]}: w(d) = {one.w0:.4g} {_signed(one.a)} d {_signed(-one.b)} d log d "
+        f"(RMSE {one.rmse:.3g}), against {two.w0:.4g} {_signed(two.a)} d^2 {_signed(two.b)} d^4 (RMSE {two.rmse:.3g}); "
+        f"w0 is {w0}."
+    )
+
+
+def _signed(number: float) -> str:
+    return f"{'-' if number < 0 else '+'} {abs(number):.4g}"
+
+
+def _ends(points: Sequence[Point]) -> list[Metric]:
+    """Distance of each model as it ended, or of the last checkpoint of each training."""
+    last: dict[str, Point] = {}
+    for each in sorted(points, key=lambda point: (point.answers.step is None, point.answers.step or 0)):
+        last[each.answers.training or each.answers.name] = each
+    return [
+        Metric.of(f"distance/{name}", each.d, "sqrt(KL) from the start, sqrt(nats) for an answer; n are prompts")
+        for name, each in last.items()
+    ]
+
+
+def _row(each: Point, metric: Estimate) -> dict[str, Any]:
+    settings = each.answers.settings
+    row: dict[str, Any] = {
+        "model": each.answers.name,
+        "training": each.answers.training,
+        "step": each.answers.step,
+        **{key: settings.get(key) for key in ("loss", "beta", "learning_rate", "seed")},
+        "kl_by": metric,
+        "answers": len(asked_for_most(each.answers)),
+    }
+    numbers = {"d": each.d, "kl": each.kl, "score": each.score, "win": each.win, "length": each.length}
+    numbers |= {f"kl_{name}": each.both.get(name, NONE) for name in _SAYS}
+    for name, one in numbers.items():
+        row |= {name if end == "value" else f"{name}_{end}": value for end, value in as_json(one).items()}
+    return row | {"prompts": each.score.n, "clamped": each.clamped}
+
+
+def _charts(points: Sequence[Point], peaks: Any, base: Interval | None, metric: Estimate) -> list[Chart]:
+    x = f"d = sqrt(KL from the start), sqrt(nats) for an answer; {_SAYS[metric]}"
+    ended = [each for each in points if each.answers.step is None] or list(points)
+    curves = [(curve, found, rival) for curve, (found, rival) in peaks]
+    over = [each for each in curves if each[0].over == "models"]
+    charts = [_chart("score", "Score by distance from the start", x, ended, over, base)]
+    for number, each in enumerate(each for each in curves if each[0].over == "checkpoints"):
+        curve = each[0]
+        title = f"Score by distance from the start: {curve.says}"
+        charts.append(_chart(f"checkpoints-{number}", title, x, curve.points, [each], base))
+    if any(each.win.n for each in points):
+        series = _clouds([each for each in points if each.win.n], lambda each: each.win)
+        even: Series = Series(name="as good as the start", x=_span(points), y=[0.5, 0.5], reference=True)
+        says = "Each point is a model; above the dotted line it beats the start more often than it loses to it."
+        charts.append(
+            Chart(
+                id="win",
+                title="Win rate against the start by distance from it",
+                says=says,
+                x=x,
+                y="share of prompts at which the model scores higher (a tie is half)",
+                kind="points",
+                series=[*series, even],
+            )
+        )
+    return charts
+
+
+def _span(points: Sequence[Point]) -> list[float | int | str | None]:
+    return [0.0, max(each.d.value for each in points)]
+
+
+def _chart(
+    name: str,
+    title: str,
+    x: str,
+    points: Sequence[Point],
+    curves: Sequence[tuple[_Curve, Peak, Fit | None]],
+    base: Interval | None,
+) -> Chart:
+    series = _clouds(points, lambda each: each.score)
+    if base is not None:
+        series.append(Series(name="start", x=[0.0], y=[base.value], low=[_end(base.low)], high=[_end(base.high)],
+                             labels=["start"]))  # fmt: skip
+    for curve, found, rival in curves:
+        d, _ = _xy(curve.points)
+        for kind, fit in (("law", found.fit), ("quadratic in KL", rival)):
+            if fit is not None:
+                grid = np.linspace(d[d > 0].min(), d.max(), 60)
+                series.append(Series(name=f"{kind}: {curve.name}", x=grid.tolist(), y=fit.at(grid).tolist(),
+                                     reference=True))  # fmt: skip
+    says = (
+        "Each point is a model with its 95% intervals over prompts. The curves are drawn only between measured "
+        "distances; where the law falls, going further from the start costs score."
+    )
+    return Chart(id=name, title=title, says=says, x=x, y="mean score", kind="points", series=series)
+
+
+def _clouds(points: Sequence[Point], number: Callable[[Point], Interval]) -> list[Series]:
+    """Points by loss, or by training where they are checkpoints."""
+    named: dict[str, list[Point]] = {}
+    for each in points:
+        of = each.answers.training if each.answers.step is not None else str(each.answers.settings.get("loss") or "")
+        named.setdefault(of or each.answers.name, []).append(each)
+    return [
+        Series(
+            name=name,
+            x=[each.d.value for each in mine],
+            y=[number(each).value for each in mine],
+            low=[_end(number(each).low) for each in mine],
+            high=[_end(number(each).high) for each in mine],
+            x_low=[_end(each.d.low) for each in mine],
+            x_high=[_end(each.d.high) for each in mine],
+            labels=[each.answers.name for each in mine],
+        )
+        for name, mine in named.items()
+    ]
+
+
+def _end(number: float) -> float | None:
+    return None if math.isnan(number) else number

@@ -1,0 +1,192 @@
+"""The KL budget on tables whose divergences are known, and on planted humps."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from diagnose import tabular
+from pairwright.diagnose.answers import ANSWERS, Answers
+from pairwright.diagnose.budget import budget
+from pairwright.errors import InputError
+
+PROMPTS = 30
+
+
+def planted(
+    d: float, score: float, *, name: str, noise: float = 0.3, seed: int = 0, step: int | None = None, **settings: object
+) -> Answers:
+    """Answers whose mean KL is d^2 and whose mean score is `score`, but for noise."""
+    draw = np.random.default_rng(seed)
+    spread = draw.uniform(0.5, 1.5, PROMPTS)
+    frame = pl.DataFrame(
+        {
+            "prompt_id": [f"p{i}" for i in range(PROMPTS)],
+            "goal": [None] * PROMPTS,
+            "text": ["x"] * PROMPTS,
+            "score": score + draw.normal(scale=noise, size=PROMPTS),
+            "length": [10] * PROMPTS,
+            "logp": [None] * PROMPTS,
+            "start_logp": [None] * PROMPTS,
+            "kl": d**2 * spread / spread.mean(),
+        }
+    ).select(pl.col(column).cast(kind) for column, kind in ANSWERS.items())
+    training = name.split(" step ")[0]
+    return Answers(name, frame, training, step, {"loss": "dpo", **settings})
+
+
+def law(d: float, a: float, b: float) -> float:
+    return 5.0 + a * d - b * d * math.log(d)
+
+
+def sweep(a: float, b: float, *, seeds: int = 3) -> list[Answers]:
+    """Six values of beta, several seeds each: score by the law."""
+    found = []
+    for seed in range(seeds):
+        for number, d in enumerate([0.5, 1.0, 2.0, 3.0, 4.5, 6.0]):
+            far = d * (1 + 0.03 * seed)
+            found.append(
+                planted(
+                    far, law(far, a, b), name=f"dpo {number}-{seed}", seed=10 * number + seed, beta=1 / d, seed_=seed
+                )
+            )
+    return [Answers(each.name, each.frame, each.training, None, {**each.settings, "seed": each.settings["seed_"]})
+            for each in found]  # fmt: skip
+
+
+START = Answers("start", planted(1.0, 5.0, name="start", noise=0.0).frame, settings={"loss": "dpo"})
+
+
+def test_the_exact_divergence_of_a_table_is_its_closed_form() -> None:
+    here = tabular.bench(seed=1, prompts=40)
+    policy = tabular.dpo_minimiser(here, beta=2.0)
+    said = tabular.answers(here, policy, name="dpo", per_prompt=4, training="dpo")
+    start = tabular.answers(here, here.start, name="start", per_prompt=4, seed=9)
+    part = budget([said], start=start)
+    # KL(pi || start) with pi = start exp(r / beta) / Z is E_pi[r] / beta - log Z: no sum of log-ratios in it.
+    weight = np.exp(here.start) * np.exp(here.score / 2.0)
+    z = weight.sum(axis=1)
+    exact = float((((weight / z[:, None]) * here.score).sum(axis=1) / 2.0 - np.log(z)).mean())
+    (row,) = part.result.table
+    assert row["kl"] == pytest.approx(exact)
+    assert row["d"] == pytest.approx(math.sqrt(exact))
+    assert row["kl_by"] == "exact"
+    assert row["d_low"] < row["d"] < row["d_high"]
+    assert row["prompts"] == 40
+    assert row["kl_monte_carlo_low"] < exact < row["kl_monte_carlo_high"]
+
+
+def test_monte_carlo_nears_the_exact_divergence_and_is_used_where_there_is_no_other() -> None:
+    here = tabular.bench(seed=2, prompts=60)
+    policy = tabular.dpo_minimiser(here, beta=3.0)
+    said = tabular.answers(here, policy, name="dpo", per_prompt=200, exact=False, training="dpo")
+    (row,) = budget([said], start=None).result.table
+    assert row["kl_by"] == "monte_carlo"
+    assert row["kl_exact"] is None
+    # 60 * 200 draws of log-ratios with a spread below 2 nats: an error of 0.1 is more than five standard errors
+    assert row["kl"] == pytest.approx(float(tabular.kl(policy, here.start).mean()), abs=0.1)
+
+
+def test_a_divergence_below_zero_is_clamped_and_said() -> None:
+    model = planted(1.0, 5.0, name="dpo")
+    frame = model.frame.with_columns(kl=pl.lit(None, dtype=pl.Float64), logp=pl.lit(-3.0), start_logp=pl.lit(-2.5))
+    part = budget([Answers("dpo", frame, "dpo")], start=None)
+    (row,) = part.result.table
+    assert (row["kl"], row["d"], row["clamped"]) == (-0.5, 0.0, True)
+    assert any("below 0 (-0.5 nats)" in note for note in part.result.notes)
+
+
+def test_a_planted_hump_over_beta_is_found_with_its_peak_and_gain() -> None:
+    part = budget(sweep(1.3, 1.0), start=START)
+    (finding,) = part.findings
+    best = math.exp(1.3 / 1.0 - 1)  # 1.35, inside the distances 0.5 to 6
+    assert (finding.check, finding.level) == ("hump", "warning")
+    assert finding.low < best < finding.high
+    assert finding.value == pytest.approx(best, rel=0.1)
+    assert part.result.metric("gain/dpo").value == pytest.approx(1.0 * best, rel=0.1)
+    assert part.result.metric("rmse/dpo/law").value < part.result.metric("rmse/dpo/quadratic").value
+    assert "dpo 5-0" in finding.says
+    assert finding.n == 18
+    chart = part.charts[0]
+    names = [one.name for one in chart.series]
+    assert names == ["dpo", "start", "law: dpo", "quadratic in KL: dpo"]
+    assert chart.kind == "points"
+    curve = chart.series[2]
+    assert curve.reference
+    far = [x for x in chart.series[0].x if isinstance(x, float)]
+    assert min(far) <= curve.x[0] <= curve.x[-1] <= max(far)
+
+
+def test_a_score_that_keeps_rising_has_no_hump() -> None:
+    part = budget(sweep(3.0, 0.5), start=START)
+    (finding,) = part.findings
+    assert finding.level != "warning"
+    assert finding.value is None
+    assert "not identified" in finding.says
+    assert part.result.metric("peak/dpo").value is None
+
+
+def test_a_level_score_has_no_hump() -> None:
+    (finding,) = budget(sweep(0.0, 0.0), start=START).findings
+    assert finding.level != "warning"
+    assert "not identified" in finding.says
+
+
+def test_checkpoints_of_one_training_are_a_curve_of_their_own() -> None:
+    steps = [
+        planted(d, law(d, 1.3, 1.0), name=f"dpo step {10 * i}", step=10 * i, seed=i, noise=0.05)
+        for i, d in enumerate([0.5, 0.8, 1.2, 1.7, 2.3, 3.0, 4.0, 5.0], start=1)
+    ]
+    part = budget(steps, start=START)
+    (finding,) = part.findings
+    assert finding.subject == "checkpoints of dpo"
+    assert finding.level == "warning"
+    assert finding.value == pytest.approx(math.exp(0.3), rel=0.15)
+    assert [chart.id for chart in part.charts] == ["score", "checkpoints-0", "win"]
+
+
+def test_too_few_models_are_a_note_and_one_alone_is_none() -> None:
+    two = budget([planted(1.0, 6.0, name="a", seed=1), planted(2.0, 6.5, name="b", seed=2)], start=START)
+    assert [(each.level, "2 distinct distances" in each.says) for each in two.findings] == [("note", True)]
+    one = budget([planted(1.0, 6.0, name="a")], start=START)
+    assert one.findings == ()
+    assert any("several values of beta" in note for note in one.result.notes)
+
+
+def test_the_win_rate_counts_ties_half() -> None:
+    """Scores of the model: above at 15 prompts, equal at 10, below at 5: (15 + 5) / 30."""
+    model = planted(1.0, 5.0, name="dpo", noise=0.0)
+    score = pl.Series("score", [6.0] * 15 + [5.0] * 10 + [4.0] * 5)
+    (row,) = budget([Answers("dpo", model.frame.with_columns(score), "dpo")], start=START).result.table
+    assert row["win"] == pytest.approx(20 / 30)
+    assert 0.45 < row["win_low"] < row["win"] < row["win_high"] < 0.9
+
+
+def test_answers_of_other_largest_lengths_are_not_compared() -> None:
+    models = [planted(d, 5.0, name=f"m{d}", max_new_tokens=64) for d in (1.0, 2.0)]
+    other = planted(9.0, 9.0, name="long", max_new_tokens=256)
+    part = budget([*models, other], start=START)
+    assert [row["model"] for row in part.result.table] == ["m1.0", "m2.0"]
+    assert any(note.startswith("long is left out") for note in part.result.notes)
+    assert any("start could write other lengths" in note for note in part.result.notes)
+    assert all(row["win"] is None for row in part.result.table)
+
+
+def test_answers_drawn_at_another_temperature_have_no_divergence() -> None:
+    with pytest.raises(InputError, match="no KL budget"):
+        budget([planted(1.0, 5.0, name="m", temperature=0.7)], start=START)
+
+
+def test_of_several_goals_the_highest_counts() -> None:
+    low, high = planted(1.0, 2.0, name="m", noise=0.0).frame, planted(2.0, 8.0, name="m", noise=0.0).frame
+    both = pl.concat([low.with_columns(goal=pl.lit(2.0)), high.with_columns(goal=pl.lit(10.0))])
+    (row,) = budget([Answers("m", both, "m")], start=START).result.table
+    assert (row["score"], row["d"], row["answers"]) == (8.0, pytest.approx(2.0), PROMPTS)
+
+
+def test_nothing_that_was_given_is_changed() -> None:
+    models = sweep(1.3, 1.0, seeds=1)
+    before = [each.frame.clone() for each in models]
+    budget(models, start=START)
+    assert all(each.frame.equals(was) for each, was in zip(models, before, strict=True))
