@@ -141,7 +141,8 @@ def _findings(subject: str, step: int, asked: str, numbers: Mapping[str, Any], f
     token = numbers["change_mean/chosen"][0, -1].value
     both, share = numbers["both"][0, -1], fell[0, -1]
     level = fall(chosen)
-    most: Level = fall(both) if share.low > 0.5 or both.value >= 0 else "note"
+    most = fall(both)
+    most = "note" if most == "warning" and not share.low > 0.5 else most
     return (
         Finding.of(
             "likelihood_displacement",

@@ -24,6 +24,9 @@ ASKED: Mapping[str, str] = {
 }
 """What each way of asking is called on a page."""
 
+ROUNDING = 1e-4
+"""Nats: what float32 leaves of the sum of an answer's log-probabilities; a change below it is none."""
+
 REMEDY = "train with probe_every, or give data to diagnose so that it probes the kept checkpoints"
 
 
@@ -168,10 +171,10 @@ def _of_cases(interval: Interval, n: int) -> Interval:
 
 
 def fall(interval: Interval) -> Level:
-    """How bad a fall is: a warning when the whole interval is below zero, a note when the estimate is."""
-    if interval.high < 0:
-        return "warning"
-    return "note" if interval.value < 0 else "fine"
+    """How bad a fall in nats is: a warning when the whole interval is below zero, a note when the estimate is."""
+    if not interval.value < -ROUNDING:
+        return "fine"
+    return "warning" if interval.high < 0 else "note"
 
 
 def buckets(values: Floats, *, at_most: int = 10) -> list[tuple[str, Mask]]:
