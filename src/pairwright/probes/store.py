@@ -80,6 +80,11 @@ class About(BaseModel):
     dropped: dict[str, int] = {}
     """Held-out pairs that cannot be probed, by reason."""
     notes: tuple[str, ...] = ()
+    samples: dict[str, Any] = {}
+    """How the model's own answers were drawn and scored, if they were: `n`, `max_new_tokens` (of an answer), `seed`,
+    `temperature`, `top_p`, `scorer`."""
+    run: str | None = None
+    """Digest of the training (`run` of its `training.json`), where it was probed afterwards."""
 
 
 @dataclass(frozen=True)
