@@ -23,7 +23,7 @@ from pairwright.goals import GoalFormat
 from pairwright.logprobs.tokenise import DEFAULT_MAX_LENGTH, Limits
 from pairwright.preferences import Preferences
 from pairwright.probes.held import held_out
-from pairwright.probes.live import Prober
+from pairwright.probes.live import Prober, check_folder
 from pairwright.probes.reading import encode
 from pairwright.probes.stop import stopped
 from pairwright.probes.store import About
@@ -201,7 +201,8 @@ class Probe(TrainerCallback):
 
 
 def _check_ours(output: Path) -> None:
-    """Refuse a directory with a training that no callback wrote."""
+    """Refuse a directory with a training that no callback wrote, or with other files where probes go."""
+    check_folder(output)
     path = output / TRAINING
     if not path.is_file():
         return

@@ -153,9 +153,8 @@ class Prober(TrainerCallback):
         return start_of(pl.read_parquet(path)) if step and path.is_file() else None
 
     def _begin(self) -> int:
+        check_folder(self.output)
         folder = self.output / FOLDER
-        if folder.exists() and not (folder / ABOUT).is_file() and (folder.is_file() or any(folder.iterdir())):
-            raise InputError(f"{folder} is there and holds no probes; choose another output or move it away")
         shutil.rmtree(folder, ignore_errors=True)
         self.pairs.save(folder / "data")
         write_about(self.output, self._about)
@@ -210,6 +209,17 @@ def means_of(rows: pl.DataFrame, *, beta: float | None) -> dict[str, float]:
     return found
 
 
+def check_folder(output: Path) -> None:
+    """Refuse a directory whose folder of probes holds something else.
+
+    Raises:
+        InputError: it does.
+    """
+    folder = output / FOLDER
+    if folder.exists() and not (folder / ABOUT).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there and holds no probes; choose another output or move it away")
+
+
 def refuse_spread() -> None:
     """Refuse a training in which no process has all the weights.
 
@@ -258,8 +268,8 @@ def _handler() -> CallbackHandler:
 
 
 def _settings(about: About) -> dict[str, Any]:
-    """What must be the same for two probes to be of one training; the start may have moved."""
-    return about.model_dump(exclude={"start", "notes"})
+    """What must be the same for two probes to be of one training; its start may have been moved meanwhile."""
+    return about.model_dump(include={"pairs", "split", "every", "top", "vocabulary", "beta", "goal"})
 
 
 def _probe(training: Path, step: int) -> Path:
