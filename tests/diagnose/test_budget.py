@@ -106,8 +106,11 @@ def test_a_planted_hump_over_beta_is_found_with_its_peak_and_gain() -> None:
     assert finding.value == pytest.approx(best, rel=0.1)
     assert part.result.metric("gain/dpo").value == pytest.approx(1.0 * best, rel=0.1)
     assert part.result.metric("rmse/dpo/law").value < part.result.metric("rmse/dpo/quadratic").value
-    assert "dpo 5-0" in finding.says
+    assert "and 9 more" in finding.says
     assert finding.n == 18
+    lost = part.result.metric("fall/dpo")
+    assert lost.high < 0
+    assert lost.n == PROMPTS
     chart = part.charts[0]
     names = [one.name for one in chart.series]
     assert names == ["dpo", "start", "law: dpo", "quadratic in KL: dpo"]
@@ -125,6 +128,16 @@ def test_a_score_that_keeps_rising_has_no_hump() -> None:
     assert finding.value is None
     assert "not identified" in finding.says
     assert part.result.metric("peak/dpo").value is None
+
+
+def test_a_score_that_levels_off_is_no_warning() -> None:
+    """The law cannot level off, so it has a peak; the models beyond it score as those near it do."""
+    models = [
+        planted(d, 5 + 2 * (1 - math.exp(-2 * d)), name=f"dpo {d:.2f}", noise=0.5, seed=int(100 * d))
+        for d in (0.3, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
+    ]
+    (finding,) = budget(models, start=START).findings
+    assert finding.level != "warning"
 
 
 def test_a_level_score_has_no_hump() -> None:

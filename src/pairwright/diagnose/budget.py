@@ -11,7 +11,7 @@ import numpy as np
 from pairwright.charts import Chart, Series
 from pairwright.diagnose.answers import Answers
 from pairwright.diagnose.by_prompt import asked_for_most, asked_for_none, mean_over, means
-from pairwright.diagnose.distances import NONE, Estimate, Point, comparable, estimate_of_most, point
+from pairwright.diagnose.distances import NONE, Estimate, Point, comparable, estimate_of_most, fall, point
 from pairwright.diagnose.finding import Finding, Level, Part
 from pairwright.diagnose.fits import FEWEST, Fit, Floats, Peak, Reason, law, law_free, peak, quadratic, quadratic_free
 from pairwright.errors import InputError
@@ -65,8 +65,9 @@ def budget(
         seed: of the bootstrap.
 
     Returns:
-        `peak/<curve>`, `gain/<curve>`, and for both curves `rmse` and `loo` (leave-one-out); the table has a row for
-        each model.
+        For each curve `peak`, `gain`, `fall` (score of the models beyond the peak minus that of those near it: a peak
+        is a warning only where this is below 0 beyond doubt), and for the law and its rival `rmse` and `loo`
+        (leave-one-out); without a curve over models `distance/<model>`. The table has a row for each model.
 
     Raises:
         InputError: no model has scored answers and a divergence.
@@ -93,11 +94,13 @@ def budget(
     metrics: list[Metric] = []
     findings: list[Finding] = []
     for curve, (found, rival) in peaks.values():
-        findings.append(_finding(curve, found))
-        metrics += _metrics(curve, found, rival)
+        lost = _lost(curve, found, draws, seed) if found.identified else NONE
+        findings.append(_finding(curve, found, lost))
+        metrics += _metrics(curve, found, lost, rival)
         if found.fit and rival:
             notes.append(_told(curve, found.fit, rival, base))
     rows = [_row(each, chosen) for each in points]
+    over_models = any(curve.over == "models" for curve, _ in peaks.values())
     if not peaks:
         notes.append(
             "There is one model of each training: several values of beta, or checkpoints, draw the curve of quality."
@@ -106,7 +109,7 @@ def budget(
         name="budget",
         n=len(points),
         settings={"metric": chosen, "draws": draws, "seed": seed, "start": start.name if start else None},
-        metrics=tuple([*_ends(points), *metrics]),
+        metrics=tuple([*([] if over_models else _ends(points)), *metrics]),
         table=tuple(rows),
         notes=tuple(notes),
     )
@@ -137,7 +140,7 @@ def _base(start: Answers | None, points: Sequence[Point], draws: int, seed: int)
     if scored.is_empty():
         return None, ["The answers of the start have no score, so w0 of the curves is free."]
     notes = []
-    if any(frozenset(scored["prompt_id"]) != each.prompts for each in points):
+    if any(set(scored["prompt_id"]) != set(each.scored["prompt_id"]) for each in points):
         notes.append("Not all models answered the same prompts: differences of scores are also those of prompts.")
     return mean_over(scored, "score", draws=draws, seed=seed), notes
 
@@ -185,8 +188,7 @@ def _xy(points: Sequence[Point]) -> tuple[Floats, Floats]:
     return np.array([each.d.value for each in points]), np.array([each.score.value for each in points])
 
 
-def _finding(curve: _Curve, found: Peak) -> Finding:
-    source = SOURCE
+def _finding(curve: _Curve, found: Peak, lost: Interval) -> Finding:
     if found.reason is not None:
         level: Level = _LEVELS[found.reason]
         return Finding(
@@ -202,30 +204,57 @@ def _finding(curve: _Curve, found: Peak) -> Finding:
                 if level == "note"
                 else ""
             ),
-            source=source,
+            source=SOURCE,
         )
-    beyond = [each.answers.name for each in curve.points if each.d.value > found.d.high]
+    names = [each.answers.name for each in _beyond(curve, found)]
+    beyond = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    lower = lost.high < 0
+    told = f"they score {lost.value:+.3g} [{lost.low:+.3g}, {lost.high:+.3g}] against those near it"
     return Finding.of(
         "hump",
         found.d,
         subject=curve.says,
-        level="warning" if beyond else "note",
+        level="warning" if lower else "note",
         says=(
-            f"Score is highest at d = {found.d.value:.3g} sqrt(nats) [{found.d.low:.3g}, {found.d.high:.3g}], "
+            f"The law is highest at d = {found.d.value:.3g} sqrt(nats) [{found.d.low:.3g}, {found.d.high:.3g}], "
             f"{found.gain.value:.3g} [{found.gain.low:.3g}, {found.gain.high:.3g}] above the start"
-            + (f"; beyond it lie {', '.join(beyond)}." if beyond else ".")
+            + (f"; beyond it lie {beyond}: {told}." if beyond else "; no model lies beyond it.")
         ),
-        means="Further from the start the score falls although the loss does not: the preferences are over-fitted.",
-        remedy="Take a larger beta, an earlier checkpoint or fewer epochs, so that training ends near that distance.",
-        source=source,
+        means=(
+            "Further from the start the score falls although the loss does not: the preferences are over-fitted."
+            if lower
+            else "The score stops rising there. That it falls further out is what the law says, not what models show."
+        ),
+        remedy=(
+            "Take a larger beta, an earlier checkpoint or fewer epochs, so that training ends near that distance."
+            if lower
+            else ""
+        ),
+        source=SOURCE,
     )
 
 
-def _metrics(curve: _Curve, found: Peak, rival: Fit | None) -> list[Metric]:
+def _beyond(curve: _Curve, found: Peak) -> list[Point]:
+    """The models further out than the whole interval of the peak."""
+    return [each for each in curve.points if each.d.value > found.d.high]
+
+
+def _lost(curve: _Curve, found: Peak, draws: int, seed: int) -> Interval:
+    """Score of the models beyond the peak minus that of those within its interval (else of the nearest one)."""
+    beyond = _beyond(curve, found)
+    near = [each for each in curve.points if found.d.low <= each.d.value <= found.d.high]
+    near = near or [min(curve.points, key=lambda each: abs(each.d.value - found.d.value))]
+    return fall(beyond, near, draws, seed) if beyond else NONE
+
+
+def _metrics(curve: _Curve, found: Peak, lost: Interval, rival: Fit | None) -> list[Metric]:
     n = len(curve.points)
     metrics = [
         Metric.of(f"peak/{curve.name}", found.d, "best distance from the start, sqrt(nats); n are models"),
         Metric.of(f"gain/{curve.name}", found.gain, "score at the best distance minus that of the start"),
+        Metric.of(
+            f"fall/{curve.name}", lost, "score of the models beyond it minus that of those near it; n are prompts"
+        ),
     ]
     for name, fit in (("law", found.fit), ("quadratic", rival)):
         if fit is not None:

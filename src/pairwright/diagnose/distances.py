@@ -27,7 +27,8 @@ class Point:
     both: Mapping[Estimate, Interval]
     """The divergence by each estimate that is there."""
     clamped: bool
-    prompts: frozenset[str]
+    scored: pl.DataFrame
+    """`prompt_id` and `score`, the mean over a prompt's answers."""
     length: Interval
 
 
@@ -94,9 +95,23 @@ def point(answers: Answers, start: Answers | None, metric: Estimate, draws: int,
         win=won,
         both=both,
         clamped=kl.value < 0,
-        prompts=frozenset(scored["prompt_id"]),
+        scored=scored,
         length=mean_over(lengths, "length", draws=draws, seed=seed),
     ), ""
+
+
+def fall(beyond: Sequence[Point], near: Sequence[Point], draws: int, seed: int) -> Interval:
+    """Mean score of some models minus that of others, over the prompts that all of them answered."""
+    prompts = [set(each.scored["prompt_id"]) for each in (*beyond, *near)]
+    sides = [
+        pl.concat([each.scored for each in side])
+        .filter(pl.col("prompt_id").is_in(sorted(set.intersection(*prompts))))
+        .group_by("prompt_id", maintain_order=True)
+        .agg(pl.col("score").mean())
+        for side in (beyond, near)
+    ]
+    both = sides[0].join(sides[1], on="prompt_id", how="inner", maintain_order="left", suffix="_near")
+    return mean_over(both.with_columns(gap=pl.col("score") - pl.col("score_near")), "gap", draws=draws, seed=seed)
 
 
 def _root(kl: float) -> float:
