@@ -128,14 +128,18 @@ def test_the_finding_fires_where_good_answers_fall_and_is_silent_where_they_do_n
 
 
 def test_a_fall_within_doubt_is_a_note() -> None:
-    table = np.where(np.arange(len(HERE.start))[:, None] % 2 == 0, 1.0, -1.1) * (HERE.score - 5.5) / 10
-    part = unlearning(probes(HERE, {"none": {0: HERE.start, 5: HERE.start + table}}), subject="x")
-    finding = part.findings[0]
+    """One good answer gains 1 nat, the next loses 1.3, and so on: a fall on average that no one would bet on."""
+    good = rejected(HERE, 5)
+    table = np.zeros_like(HERE.start)
+    for number, place in enumerate(good):
+        table[place] = (1.0, -1.3)[number % 2]
+    (finding,) = unlearning(probes(HERE, {"none": {0: HERE.start, 5: HERE.start + table}}), subject="x").findings
+    rises = (len(good) + 1) // 2
+    assert finding.value == pytest.approx((rises - 1.3 * (len(good) - rises)) / len(good))
     assert finding.low is not None
     assert finding.high is not None
-    expected = {True: "note", False: "fine"}[bool(finding.value and finding.value < 0)]
-    assert finding.low < 0 < finding.high
-    assert finding.level == expected
+    assert finding.low < (finding.value or 0.0) < 0 < finding.high
+    assert finding.level == "note"
 
 
 def test_a_fall_that_a_goal_takes_back_is_a_note() -> None:
