@@ -49,6 +49,8 @@ THIRD_PARTIES = (
 _OWN = frozenset({"settings.json", "done.json"})
 _TRIES = 20
 _PASSING = frozenset({"checkpoints"})
+_GROWING = "probes/"
+"""Where a finished step may be asked further questions later: what stands there must be there, and may have changed."""
 _STEP = re.compile(r"(\d+)-(.+)")
 
 
@@ -331,7 +333,7 @@ def finished(directory: Path, asked: Asked | None = None) -> Done | None:
         return None
     if asked is not None and Asked(**done.model_dump(include=set(Asked.model_fields))) != asked:
         return None
-    return done if all(_is_unchanged(directory / name, value) for name, value in done.outputs.items()) else None
+    return done if all(_stands(directory, name, value) for name, value in done.outputs.items()) else None
 
 
 def clear(run: str | Path) -> list[Path]:
@@ -374,8 +376,10 @@ def _is_leftover(path: Path) -> bool:
     return re.fullmatch(r"\.settings\.json\.\d+\.part", path.name) is not None
 
 
-def _is_unchanged(path: Path, value: str) -> bool:
-    return path.is_file() and digest_file(path) == value
+def _stands(directory: Path, name: str, value: str) -> bool:
+    """Whether an output is still what a step wrote."""
+    path = directory / name
+    return path.is_file() and (name.startswith(_GROWING) or digest_file(path) == value)
 
 
 def _remove_step(directory: Path) -> None:

@@ -170,6 +170,19 @@ def test_an_output_too_few_is_not_done_and_a_file_too_many_is_somebodys_own(tmp_
     assert runs.finished(directory) is None
 
 
+def test_a_finished_training_may_be_asked_more_questions_and_is_not_trained_again_for_it(tmp_path):
+    directory = tmp_path / "01-a"
+    runs.begin(directory, asked())
+    (directory / "model.txt").write_text("weights")
+    (directory / "probes").mkdir()
+    (directory / "probes" / "probes.json").write_text("{}")
+    done = runs.finish(directory, asked(), seconds=1, headline={})
+    (directory / "probes" / "probes.json").write_text('{"samples": 1}')
+    assert runs.finished(directory, asked()) == done
+    (directory / "probes" / "probes.json").unlink()
+    assert runs.finished(directory, asked()) is None
+
+
 def test_what_no_step_wrote_is_neither_found_nor_removed(tmp_path):
     """A name like that of a step is not enough, and neither is a `settings.json` of another program or step."""
     made(tmp_path / "02-a", asked())
