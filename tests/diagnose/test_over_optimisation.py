@@ -52,7 +52,7 @@ def test_entropy_and_mass_are_those_of_the_tables() -> None:
 
 
 def test_entropy_that_rises_and_falls_is_a_warning_with_the_change_since_the_turn() -> None:
-    path = [1.0, 1.3, 1.6, 2.0, 1.6, 1.2, 0.8, 0.5]
+    path = [1.0, 1.3, 1.6, 2.0, 1.2, 1.0, 0.8, 0.5]
     part = over_optimisation(probed(*path), subject="dpo", smoothing=0.0)
     reversal, leak = part.findings
     assert (reversal.check, reversal.level) == ("entropy_reversal", "warning")
