@@ -100,17 +100,27 @@ def probe_charts(trainings: Named) -> list[Chart]:
     return charts
 
 
-def score_chart(step: StepView) -> Chart:
-    """Answers by score, of one step's data."""
-    return Chart(
-        id=f"scores-{step.number}",
-        title=f"Answers by score: {step.name}",
-        says=f"How many answers of step {step.name} have each score; unscored ones have a bar of their own.",
-        x="score",
-        y="answers",
-        kind="bar",
-        series=[Series(name="answers", x=list(step.scores), y=list(step.scores.values()))],
-    )
+def score_charts(steps: Sequence[StepView]) -> list[Chart]:
+    """Answers by score: a chart for the data of each step, and one together for the answers that models gave."""
+    drawn = [step for step in steps if not _is_generated(step)]
+    models = [step for step in steps if _is_generated(step)]
+    charts = [_bars_of_scores(step) for step in drawn]
+    series = [one for step in models if (one := _line_of_scores(step))]
+    if len(series) < len(models):  # scores in ranges are of one step: their ends differ from those of another
+        return [*charts, *map(_bars_of_scores, models)]
+    if series:
+        says = "How many of each model's answers have each score, whatever they were asked for."
+        charts.append(
+            Chart(
+                id="scores-models",
+                title="Scores of generated answers",
+                says=says,
+                x="score",
+                y="answers",
+                series=series,
+            )
+        )
+    return charts
 
 
 def pair_charts(step: StepView) -> list[Chart]:
@@ -187,11 +197,14 @@ def _of_several(run: RunView, step: StepView) -> str:
 
 
 def _kinds(steps: Sequence[tuple[str, StepView]], key: str) -> dict[str, list[tuple[str, StepView]]]:
-    """Trainings by the name of their loss where the number is the loss; else all together, under no name."""
+    """Trainings by the name of their loss where the number is the loss, or where they learn from no pairs.
+
+    All others are together, under no name.
+    """
     found: dict[str, list[tuple[str, StepView]]] = {}
     for name, step in steps:
-        kind = str(step.settings.get("loss") or "") if key == "loss" else ""
-        found.setdefault(kind, []).append((name, step))
+        together = key != "loss" and any("logps/rejected" in row for row in step.metrics)
+        found.setdefault("" if together else str(step.settings.get("loss") or ""), []).append((name, step))
     return found
 
 
@@ -201,6 +214,30 @@ def _logged(name: str, step: StepView, key: str) -> Series | None:
     if not any(value is not None for value in values):
         return None
     return Series(name=name, x=[row["step"] for row in rows], y=values)
+
+
+def _is_generated(step: StepView) -> bool:
+    return any(each.name == "generate" for each in step.lineage)
+
+
+def _bars_of_scores(step: StepView) -> Chart:
+    return Chart(
+        id=f"scores-{step.number}",
+        title=f"Answers by score: {step.name}",
+        says=f"How many answers of step {step.name} have each score; unscored ones have a bar of their own.",
+        x="score",
+        y="answers",
+        kind="bar",
+        series=[Series(name="answers", x=list(step.scores), y=list(step.scores.values()))],
+    )
+
+
+def _line_of_scores(step: StepView) -> Series | None:
+    """Answers by score as a line; None where scores are in ranges."""
+    known = {score: n for score, n in step.scores.items() if score != "unscored"}
+    if any(" to " in score for score in known):
+        return None
+    return Series(name=step.name, x=[float(score) for score in known], y=list(known.values()))
 
 
 def _bars(*given: tuple[str, Bins | None, str, str, str]) -> list[Chart]:

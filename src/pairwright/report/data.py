@@ -1,7 +1,8 @@
-"""Counts of a step's data: answers by score, pairs by gap and length, what a selection kept, what a relabelling asks."""
+"""Counts of a step's data: answers by score, pairs by gap and length, what was selected, which goals are asked for."""
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,16 +67,16 @@ def selection_of(kept: Preferences, before: Preferences | None) -> Selection | N
     inside = pl.lit(value=True) if only is None else pl.col("split") == pl.lit(only)
     values = np.array([])
     if column in kept.pairs.collect_schema():
-        values = kept.pairs.filter(inside).select(pl.col(column).cast(pl.Float64)).collect().to_series().drop_nulls()
-        values = values.to_numpy()
+        own = kept.pairs.filter(inside).select(pl.col(column).cast(pl.Float64)).collect()
+        values = own.to_series().drop_nulls().to_numpy()
     gaps = {"kept": _gaps(kept, inside)}
     if before is not None:
         gaps = {"before": _gaps(before, inside), **gaps}
-    own = {key: step.settings.get(key) or {} for key in ("metric_settings", "cut_settings")}
+    of_both = [step.settings.get(key) or {} for key in ("metric_settings", "cut_settings")]
     return Selection(
         metric=plain(step.settings.get("metric")),
         cut=plain(step.settings.get("cut")),
-        settings=clean({**own["metric_settings"], **own["cut_settings"], **({"only": only} if only else {})}),
+        settings=clean({**of_both[0], **of_both[1], **({"only": only} if only else {})}),
         rows_in=step.rows_in,
         rows_out=step.rows_out,
         least=clean(float(values.min())) if len(values) else None,
@@ -122,7 +123,7 @@ def bins(values: Mapping[str, NDArray[Any]]) -> Bins | None:
         return Bins(labels=[f"{value:g}" for value in distinct], counts=counts)
     edges = _edges(float(distinct[0]), float(distinct[-1]))
     counts = {name: [int(n) for n in np.histogram(given, edges)[0]] for name, given in finite.items()}
-    labels = [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:], strict=False)]
+    labels = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
     return Bins(labels=labels, counts=counts)
 
 
@@ -206,7 +207,7 @@ def _examples(prefs: Preferences) -> list[Example]:
 
 def conversation(messages: Any) -> str:
     """The texts of some messages; who speaks is said where there are several."""
-    said = [(plain(message["role"]), plain(message["content"])) for message in messages or []]
+    said = [(plain(message.get("role")), plain(message.get("content") or "")) for message in messages or ()]
     if len(said) == 1:
         return said[0][1]
     return "\n\n".join(f"{role}: {text}" for role, text in said)

@@ -9,7 +9,7 @@ import polars as pl
 from pairwright.errors import PairwrightError
 from pairwright.report.shown import clean, plain
 
-BROKEN = (PairwrightError, pl.exceptions.PolarsError, OSError, ValueError, TypeError, KeyError)
+BROKEN = (PairwrightError, pl.exceptions.PolarsError, OSError, ValueError)
 """What reading damaged data can raise."""
 
 

@@ -27,14 +27,20 @@ def flows(run: RunView) -> list[dict[str, Any]]:
 
 def _rows(lineage: Sequence[Step]) -> list[dict[str, Any]]:
     most = max((max(step.rows_in or 0, step.rows_out or 0) for step in lineage), default=0) or 1
-    rows = []
+    rows: list[dict[str, Any]] = []
+    last = 0
     for step in lineage:
-        after = step.rows_out or 0
-        before = after if step.rows_in is None else step.rows_in
+        idle = not step.rows_in and not step.rows_out  # a split, say, before there are pairs
+        after = last if idle else step.rows_out or 0
+        before = after if idle or step.rows_in is None else step.rows_in
+        other = bool(rows) and not idle and before != last
+        last = after
         top, bottom = WIDE * before / most, WIDE * after / most
         rows.append(
             {
                 "step": step,
+                "idle": idle,
+                "other": other,
                 "kept": _shape((0, min(top, bottom)), (0, min(top, bottom))),
                 "lost": _shape((bottom, top), (bottom, bottom)) if top > bottom else "",
                 "made": _shape((top, top), (top, bottom)) if bottom > top else "",

@@ -15,16 +15,17 @@ from pairwright.report.charts import (
     pair_charts,
     probe_charts,
     relabelling_charts,
-    score_chart,
+    score_charts,
     selection_charts,
     training_charts,
 )
 from pairwright.report.compare import compared
+from pairwright.report.explorer import explorer_of
 from pairwright.report.files import dicts, items
 from pairwright.report.flow import flows
 from pairwright.report.lacking import WANTED, lacks
 from pairwright.report.measures import by_goal, findings_of, headline, part_measures, results, with_bars
-from pairwright.report.shown import clean, duration, is_number, json_island, leaves, number, plain, share, shown
+from pairwright.report.shown import clean, duration, is_number, json_island, leaves, number, plain, share, shown, ticked
 from pairwright.report.views import RunView, StepView
 
 if TYPE_CHECKING:
@@ -112,9 +113,9 @@ def _part(run: RunView, prefix: str) -> dict[str, Any]:
         "results": results(run),
         "by_goal": by_goal(run),
         "flows": flows(run),
-        "scores": drawn(*(score_chart(step) for step in _scored(run))),
+        "scores": drawn(*score_charts(_scored(run))),
         "pairs": data,
-        "pair_charts": drawn(*(chart for step in data for chart in pair_charts(step))),
+        "pair_charts": drawn(*(chart for step in _taken(run, data) for chart in pair_charts(step))),
         "audits": [{"step": step, "audit": _audit(step.audit or {})} for step in run.of("audit")],
         "selections": [
             {"step": step, "found": step.selection, "charts": drawn(*selection_charts(step, step.selection))}
@@ -130,7 +131,7 @@ def _part(run: RunView, prefix: str) -> dict[str, Any]:
         "probes": drawn(*probe_charts(named([run], "probed"))),
         "diagnosed": _diagnosed(run, drawn),
         "goals": next(iter(drawn(goal_chart(named([run], "result")))), None),
-        "explorer": _explorer(run),
+        "explorer": explorer_of(run.folder, run.steps),
         "charts": charts,
         "seeds": {s.name: s.settings["seed"] for s in run.of("metrics") if s.settings.get("seed") is not None},
         "seconds": sum(step.seconds or 0.0 for step in run.steps),
@@ -161,16 +162,6 @@ def _diagnosed(run: RunView, drawn: Any) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
-def _explorer(run: RunView) -> Any:
-    """The pair explorer of a run."""
-    from importlib import import_module
-    from importlib.util import find_spec
-
-    if find_spec("pairwright.report.explorer") is None:
-        return None
-    return import_module("pairwright.report.explorer").explorer_of(run.folder, run.steps)
-
-
 def _audit(audit: Mapping[str, Any]) -> dict[str, Any]:
     findings = [_finding(item) for item in dicts(audit.get("findings"))]
     ranked = [item for level in LEVELS for item in findings if item["level"] == level]
@@ -197,6 +188,13 @@ def _finding(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _scored(run: RunView) -> list[StepView]:
     """Steps whose answers by score differ from those before: pairing and selecting change no answer."""
     return [step for step in _first_of_each(run.of("scores"), "scores") if set(step.scores) != {"unscored"}]
+
+
+def _taken(run: RunView, data: Sequence[StepView]) -> list[StepView]:
+    """The data that trainings took; before relabelling where there are such, since its copies turn pairs around."""
+    plain = [step for step in data if not any(each.name == "relabel" for each in step.lineage)]
+    names = [flow["data"] for flow in flows(run)]
+    return [step for step in plain or data if step.name in names] or (plain or list(data))[-1:]
 
 
 def _first_of_each(steps: Sequence[StepView], part: str) -> list[StepView]:
@@ -235,6 +233,7 @@ def _environment() -> jinja2.Environment:
         "duration": duration,
         "leaves": leaves,
         "plain": plain,
+        "ticked": ticked,
         "safe_source": _source,
     }
     return environment

@@ -76,7 +76,7 @@ def _table(prefs: Preferences) -> pl.DataFrame:
     said = {"prompt": "prompt", "text": "response"}
     return frame.with_columns(
         **{
-            name: pl.Series([conversation(row) for row in frame[column]], dtype=pl.String)
+            name: pl.Series([conversation(row) for row in frame[column].to_list()], dtype=pl.String)
             for name, column in said.items()
         }
     )
@@ -95,6 +95,7 @@ def _probed(step: StepView) -> list[Table]:
             prompt=pl.Series([asked.get(key, "") for key in probes.samples["prompt_id"]], dtype=pl.String),
             text=pl.Series([plain(text) for text in probes.samples["text"]], dtype=pl.String),
         )
-        ends = dict.fromkeys((written["step"].min(), written["step"].max()))
+        steps = written["step"].unique().sort().to_list()
+        ends = dict.fromkeys((steps[0], steps[-1]))
         tables = [(f"{step.name} step {end}", written.filter(step=end)) for end in ends]
     return tables

@@ -39,6 +39,15 @@ def shown(text: object, longest: int = LONGEST) -> Markup:
     return Markup("").join(parts)
 
 
+def ticked(text: object) -> Markup:
+    """`shown`, with what stands between backticks as code."""
+    parts = str(shown(text)).split("`")
+    marked = [f"<code>{part}</code>" if i % 2 and i < len(parts) - 1 else part for i, part in enumerate(parts)]
+    if len(parts) % 2 == 0:
+        marked[-1] = f"`{marked[-1]}"
+    return Markup("".join(marked))
+
+
 def plain(text: object) -> str:
     """A string that UTF-8 can hold."""
     return str(text).encode("utf-8", "replace").decode("utf-8")

@@ -38,7 +38,7 @@ def report(
 
     Raises:
         InputError: there is no run directory, it holds neither a step nor a training, a file is no audit, runs and
-            audits are mixed, `output` ends in `.json`, or a JSON file of somebody else has the name that ours would get.
+            audits are mixed, `output` ends in `.json`, or a JSON file of somebody else has the name that ours gets.
     """
     given = [run_dirs] if isinstance(run_dirs, str | PathLike) else list(run_dirs)
     if not given:

@@ -14,19 +14,18 @@
   const dashes = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const symbols = ["circle", "square", "diamond", "triangle-up", "x", "star"];
   const patterns = ["", "/", "\\", "x", "-", "."];
-  const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+  const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
   const css = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const onPaper = () => root.classList.contains("on-paper");
   const drawn = new Set();
 
-  // Plotly reads some HTML in what it writes: a stranger's text must be none.
-  function plain(text) {
-    const seen = String(text).replace(hidden, (one) => "U+" + one.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0"));
-    return seen.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  function seen(text) {
+    return String(text).replace(hidden, (one) => "U+" + one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0"));
   }
 
-  function seen(text) {
-    return String(text).replace(hidden, (one) => "U+" + one.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0"));
+  // Plotly reads some HTML in what it writes: a stranger's text must be none.
+  function plain(text) {
+    return seen(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   }
 
   function plotly() {
@@ -57,7 +56,7 @@
     if (chart.kind === "bar" && !series.reference) {
       return {
         type: "bar", name, x: series.x.map(plain), y: series.y, error_y: interval(series.y, series.low, series.high, css("--ink")),
-        marker: { color: colour, pattern: { shape: patterns[index % patterns.length], fgcolor: css("--card"), fgopacity: 0.55, size: 7 } },
+        marker: { color: colour, pattern: { shape: patterns[index % patterns.length], fillmode: "overlay", fgcolor: css("--card"), fgopacity: 0.6, size: 6 } },
         hovertemplate: "%{x}: %{y:,.4~g}<extra>" + (chart.series.length > 1 ? name : "") + "</extra>",
       };
     }
