@@ -46,7 +46,7 @@ from pairwright.train.output import MARK
 
 Scorer = str | Mapping[str, Any]
 """A name of `SCORERS`, `module:function`, or `{with: NAME, and its settings}`."""
-_WEIGHTS = ("*.safetensors", "*.bin")
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "adapter_model.*")
 _SAME = ("pairs", "split", "top", "vocabulary", "goal", "start", "dropped")
 """What must be the same for two probes to be of the same pairs of the same training."""
 
