@@ -26,7 +26,8 @@ from pairwright.plug import listing
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 
-# Page -> its title, where the table lives, and what one entry is called. Losses have pages of their own.
+# Page -> its title, where the table lives, and what one entry of one's own is called, where there can be one. Losses
+# have pages of their own.
 TABLES = {
     "metrics": ("Metrics of `select`", "pairwright.metrics.table:METRICS", "metric"),
     "cuts": ("Cuts of `select`", "pairwright.cuts:CUTS", "cut"),
@@ -36,6 +37,7 @@ TABLES = {
     "verifiers": ("Verifiers of the scorer `rules`", "pairwright.scorers.rules:VERIFIERS", "verifier"),
     "engines": ("Engines of `generate`", "pairwright.generate.table:ENGINES", "engine"),
     "checks": ("Checks of `audit`", "pairwright.audit.table:CHECKS", "check"),
+    "diagnostics": ("Diagnostics of `diagnose`", "pairwright.diagnose.table:DIAGNOSTICS", ""),
 }
 LINK = re.compile(r"!?\[[^\]]+\]\(([^)\s]+)\)")
 BETWEEN = re.compile(r"(<!-- losses: written by make docs -->\n).*(\n<!-- end of losses -->)", re.DOTALL)
@@ -71,9 +73,10 @@ def page(name: str) -> str:
         "",
         f"Written by `make docs` from the docstrings in `{module}`; change those, not this page.",
     ]
-    article = "An" if kind[0] in "aeiou" else "A"
-    lines += ["", f"{article} {kind} of your own needs no place here: name it `module:function`.", ""]
-    lines += ["| name | what it does | settings | source |", "|---|---|---|---|"]
+    if kind:
+        article = "An" if kind[0] in "aeiou" else "A"
+        lines += ["", f"{article} {kind} of your own needs no place here: name it `module:function`."]
+    lines += ["", "| name | what it does | settings | source |", "|---|---|---|---|"]
     for row in listing(getattr(import_module(module), table)):
         settings = ", ".join(f"`{key}={value!r}`" for key, value in row["settings"].items())
         cells = (f"`{row['name']}`", row["says"], settings, row["source"])

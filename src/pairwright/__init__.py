@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pairwright import evaluate as evaluate
     from pairwright import losses as losses
     from pairwright.audit import audit as audit
+    from pairwright.diagnose.verb import diagnose as diagnose
     from pairwright.errors import InputError as InputError
     from pairwright.errors import PairwrightError as PairwrightError
     from pairwright.evolve import evolve as evolve
@@ -45,6 +46,7 @@ _HOMES = {
     "PairwrightError": "pairwright.errors",
     "Preferences": "pairwright.preferences",
     "audit": "pairwright.audit",
+    "diagnose": "pairwright.diagnose.verb",
     "evolve": "pairwright.evolve",
     "generate": "pairwright.generate",
     "logprobs": "pairwright.logprobs",

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import polars as pl
 
 from pairwright.chat import assistant, prompt_id, user
@@ -9,6 +10,9 @@ from pairwright.preferences import Preferences, Step
 from pairwright.probes.store import PROBE, SAMPLE, About, write_about, write_probe, write_samples
 from pairwright.runs import Asked, begin, finish, step_directory, write_json
 
+N = 24
+WIGGLE = np.linspace(-0.25, 0.25, N)  # mean 0: what is planted is what comes out
+SPREAD = {"entropy": 2.0, "top_entropy": 2.0, "raw_top_entropy": 1.9, "top_mass": 0.95}
 GENERATED = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 16, "seed": 7}
 
 
@@ -76,3 +80,37 @@ def probed(directory, *, steps, rows, samples=None, about=None):
 
 def _frame(rows, schema):
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=dict(schema))
+
+
+def rows_of(step, *, chosen, rejected):
+    """A probe of N pairs whose log-probabilities change by so many nats each 10 steps; scores 9 and 7, 8 and 3."""
+    rows = []
+    for i in range(N):
+        for side, change in (("chosen", chosen), ("rejected", rejected)):
+            start = -10.0 - i if side == "chosen" else -11.0 - i
+            moved = change * step / 10
+            rows.append(
+                SPREAD
+                | {
+                    "pair": i,
+                    "prompt_id": f"p{i}",
+                    "response_id": 2 * i + (side == "rejected"),
+                    "side": side,
+                    "score": {"chosen": 9.0 - i % 2, "rejected": 7.0 - 4 * (i % 2)}[side],
+                    "asked": "none",
+                    "logp": start + moved + (WIGGLE[i] if step else 0.0),
+                    "start_logp": start,
+                    "length": 5,
+                }
+            )
+    return rows
+
+
+def planted(directory, *, chosen=-3.0, rejected=-6.0, **probes):
+    """A training whose probes move both sides by so many nats each 10 steps, for 20 steps."""
+    trained(directory, model="hub/start", beta=0.1)
+    probed(
+        directory, steps=(0, 10, 20), rows=lambda step: rows_of(step, chosen=chosen, rejected=rejected),
+        about={"pairs": N}, **probes,
+    )  # fmt: skip
+    return directory

@@ -1,4 +1,4 @@
-"""What directories hold is read as it stands: which model an answer is of, which scores and log-probabilities it has."""
+"""What directories hold, read as it stands: of which model an answer is, which scores and log-probabilities it has."""
 
 import json
 
@@ -121,7 +121,11 @@ def test_the_models_own_samples_of_probes_are_answers_and_those_of_step_0_are_th
     found = sources([root])
     start, ten, twenty = found.drawn
     assert (start.at_start, start.answers.training, start.model) == (True, "", "hub/start")
-    assert [(each.answers.training, each.answers.step) for each in (ten, twenty)] == [("one", 10), ("one", 20)]
+    # The last is the model as it ended.
+    assert [(each.answers.training, each.answers.step) for each in (ten, twenty)] == [
+        ("one", 10),
+        ("one", None),
+    ]
     assert [each.answers.frame["kl"].item() for each in found.drawn] == [0.0, 5.0, 10.0]
     assert ten.start == start.model
     assert found.of(found.trainings[0]) == [ten, twenty]

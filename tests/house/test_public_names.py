@@ -24,6 +24,7 @@ VERBS = {
     "train",
     "generate",
     "evolve",
+    "diagnose",
     "merge",
     "report",
     "run",

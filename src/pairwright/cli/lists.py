@@ -22,6 +22,7 @@ TOPICS: dict[str, str] = {
     "engines": "pairwright.generate.table:ENGINES",
     "operators": "pairwright.evolve.operators:OPERATORS",
     "evaluations": "pairwright.evaluate.table:EVALUATIONS",
+    "diagnostics": "pairwright.diagnose.table:DIAGNOSTICS",
     "steps": "pairwright.pipeline.steps:STEPS",
     "profiles": "pairwright.train.profiles:PROFILES",
 }

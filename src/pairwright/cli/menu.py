@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "evolve": Command("new prompts out of old ones, written by a model", "pairwright.cli.prompts:evolve"),
     "merge": Command("two sets of preferences as one", "pairwright.cli.prompts:merge"),
     "evaluate": Command("measures: pairs, control, compare, agreement, rounds", "pairwright.cli.evaluate:evaluate"),
+    "diagnose": Command("what training did, and what to try", "pairwright.cli.diagnose:diagnose"),
     "report": Command("one HTML file about one or more runs", "pairwright.cli.runs:report"),
     "list": Command("what there is: losses, metrics, modes, formats, ...", "pairwright.cli.lists:show"),
 }

@@ -1,11 +1,13 @@
 """`run`, `quickstart` and `report`."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from pairwright.cli.data import description
+from pairwright.cli.diagnose import findings_text, measures_text
 from pairwright.cli.flags import DEBUG, JSON, SET, Flag, of_settings, out, parse, words
 from pairwright.cli.live import LiveProgress
 from pairwright.cli.out import show_json, table
@@ -66,18 +68,33 @@ def quickstart(verb: str, arguments: Sequence[str]) -> int:
 
 
 def report(verb: str, arguments: Sequence[str]) -> int:
-    """`pairwright report RUN -o report.html`."""
+    """`pairwright report RUN -o report.html`: writes the page, and shows what it says first."""
     function = load("pairwright.report:report")
     schema = signature(function, without=("run_dirs", "output"))
     flags = [
         words("run_dirs", "RUN", "Directories of runs.", kind=tuple[Path, ...]),
         out("The page; report.html in the first run when not given.", required=False),
         *of_settings(schema.settings),
+        JSON,
         DEBUG,
     ]
     given = parse(verb, description(function), flags, arguments)
     settings = check(schema.settings, {key: given[key] for key in schema.settings if key in given}, title=verb)
-    print(function(list(given["run_dirs"]), output=given["output"], **settings))
+    page = function(list(given["run_dirs"]), output=given["output"], **settings)
+    numbers = page.with_suffix(".json")
+    said = json.loads(numbers.read_text(encoding="utf-8")).get("headline") or []
+    if given["json"]:
+        show_json({"page": str(page), "numbers": str(numbers), "headline": said})
+        return 0
+    for each in said:
+        if len(said) > 1:
+            print(f"== {each['run']}")
+        parts = [
+            findings_text(each["findings"]) if each["findings"] else "",
+            measures_text(each["measures"]) if each["measures"] else "",
+        ]
+        print("\n\n".join(filter(None, parts)) + "\n")
+    print(page)
     return 0
 
 

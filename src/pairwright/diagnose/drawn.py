@@ -9,7 +9,8 @@ from pairwright.diagnose.answers import ANSWERS, Answers
 from pairwright.evaluate.rounds import by_answer
 from pairwright.preferences import Preferences, Step
 
-_KEPT = ("temperature", "top_p", "max_new_tokens", "seed")
+DRAWING = ("temperature", "top_p", "max_new_tokens")
+"""Settings that decide what distribution answers are of."""
 
 
 class Known(NamedTuple):
@@ -118,8 +119,7 @@ def _settings(prefs: Preferences) -> dict[str, Any]:
     step = _generate(prefs)
     if step is None:
         return {}
-    found = {key: step.settings[key] for key in _KEPT if step.settings.get(key) is not None}
-    if "seed" in found:
-        found["draw_seed"] = found.pop("seed")
+    names = {**{key: key for key in DRAWING}, "seed": "draw_seed"}
+    found = {new: step.settings[key] for key, new in names.items() if step.settings.get(key) is not None}
     form = step.settings.get("goal_format")
     return found | ({"asks": form["asks"]} if isinstance(form, dict) and "asks" in form else {})

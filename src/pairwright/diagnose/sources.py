@@ -14,8 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from pairwright.diagnose.answers import Answers
-from pairwright.diagnose.drawn import of_generation
+from pairwright.diagnose.answers import ANSWERS, Answers
+from pairwright.diagnose.drawn import DRAWING, of_generation
 from pairwright.errors import InputError, PairwrightError
 from pairwright.preferences import Preferences
 from pairwright.probes.store import Probes, load_probes
@@ -343,23 +343,22 @@ def _named(drawn: Drawn, trainings: Sequence[Training]) -> Drawn:
 
 
 def _of_samples(training: Training) -> Iterator[Drawn]:
-    """What a training's model wrote at each of its probes; the first of them is its start."""
+    """What a training's model wrote at each of its probes: its start at step 0, the model as it ended at the last."""
     if training.probes is None or training.probes.samples.is_empty():
         return
-    settings = {**training.settings, "temperature": 1.0, "top_p": 1.0}
-    for (step,), part in training.probes.samples.group_by("step", maintain_order=True):
-        number = int(step)
-        frame = part.select(
-            "prompt_id", "goal", "text", "score", pl.col("length").cast(pl.Int64), "logp", "start_logp", "kl"
-        )
+    drawing = {key: value for key, value in training.probes.about.samples.items() if key in DRAWING}
+    settings = {**training.settings, **drawing}
+    last = training.probes.steps[-1] if training.finished and training.probes.steps else None
+    for (number,), part in training.probes.samples.group_by("step", maintain_order=True):
+        frame = part.select(pl.col(name).cast(kind) for name, kind in ANSWERS.items())
         if number == 0:
-            yield Drawn(
-                Answers(f"start of {training.name}", frame, "", None, settings), training.start, training.start, True
-            )
+            answers = Answers(f"start of {training.name}", frame, "", None, settings)
+            yield Drawn(answers, training.start, training.start, at_start=True)
+        elif number == last:
+            yield Drawn(Answers(training.name, frame, training.name, None, settings), training.model, training.start)
         else:
-            name = f"{training.name} step {number}"
-            yield Drawn(Answers(name, frame, training.name, number, settings), f"{training.model}@{number}",
-                        training.start)  # fmt: skip
+            answers = Answers(f"{training.name} step {number}", frame, training.name, int(number), settings)
+            yield Drawn(answers, f"{training.model}@{number}", training.start)
 
 
 def _identity(said: str, folders: Mapping[str, Path]) -> str:

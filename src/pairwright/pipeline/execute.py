@@ -267,6 +267,8 @@ def _keep(gives: Kind, result: Any, directory: Path) -> dict[str, Any]:
     if gives == "result":
         write_json(directory / "result.json", result.to_dict())
         return {metric.name: metric.value for metric in result.metrics[:3]}
+    if gives == "diagnosis":
+        return {"warnings": sum(item.level == "warning" for item in result.findings), "missing": len(result.missing)}
     if gives == "model":
         return _last_numbers(directory / "metrics.jsonl")
     return {}

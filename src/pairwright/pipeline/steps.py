@@ -10,7 +10,7 @@ from pairwright.pipeline import plugs
 from pairwright.pipeline.signature import Function, Setting, Signature, check, load, signature
 from pairwright.plug import nearest
 
-Kind = Literal["data", "answers", "model", "audit", "result", "report", "file"]
+Kind = Literal["data", "answers", "model", "audit", "result", "diagnosis", "report", "file"]
 """`data` are preferences; `answers` are preferences without pairs, as `generate` writes them."""
 
 Rest = Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, Setting], str], dict[str, Any]]
@@ -119,6 +119,14 @@ STEPS: dict[str, Verb] = {
     "evaluate rounds": Verb(call="pairwright.evaluate:rounds", gives="result", data=None),
     "as_asked": Verb(call="pairwright.evaluate:as_asked", gives="data", data="answers", reads=("model",)),
     "export": Verb(call="pairwright.pipeline.export:export", gives="file", paths={"output": "."}),
+    "diagnose": Verb(
+        call="pairwright.diagnose.verb:diagnose",
+        gives="diagnosis",
+        data=None,
+        paths={"output": "diagnosis.json"},
+        whole_run="runs",
+        slow=True,  # with data
+    ),
     "report": Verb(
         call="pairwright.report:report",
         gives="report",

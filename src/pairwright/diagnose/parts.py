@@ -1,0 +1,194 @@
+"""Which diagnostics there are, what each looks at, and what is said where that is not there."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from pairwright.diagnose.answers import Answers
+from pairwright.diagnose.drawn import DRAWING
+from pairwright.diagnose.finding import Missing, Part
+from pairwright.diagnose.sources import Drawn, Sources, Training
+from pairwright.diagnose.table import DIAGNOSTICS, ON_PROBES
+from pairwright.errors import InputError
+from pairwright.plug import settings_of
+
+Settings = Mapping[str, Any]
+Told = Part | Missing
+
+_PROBE = (
+    "`pairwright diagnose RUN --data DATA` asks the models that are there about the held-out pairs of DATA; "
+    "`probe_every: 50` in the training asks as it goes on."
+)
+_ANSWERS = (
+    "Let `generate` ask both the model and the model it started from, the same held-out prompts and the same goal; "
+    "or probe with `--data DATA --samples 1`."
+)
+_RATIOS = (
+    "Draw answers at temperature 1, then `score`, `as_asked` and `logprobs` with the start as reference; "
+    "or probe with `--data DATA --samples 1 --scorer SCORER`."
+)
+_GOALS = "Generate with `goal: [2, 4, 6, 8, 10]` and score the answers."
+_OVERLAP = "Select by a model's margin: `- {do: select, metric: alignment_potential, model: MODEL, keep: 0.4}`."
+
+
+def of_trainings(found: Sources, settings: Settings) -> list[Told]:
+    """What probes and logged rows say of each training."""
+    told: list[Told] = []
+    wanting = []
+    for training in found.trainings:
+        if not training.prefers:
+            continue
+        if training.probes is not None and training.probes.steps:
+            told += [_tried(name, settings, training.probes, subject=training.name) for name in ON_PROBES]
+            continue
+        wanting.append(training.name)
+        if any("logps/rejected" in row for row in training.rows):
+            told.append(_tried("displacement_of_logs", settings, training.rows, subject=training.name))
+    if wanting:
+        says = f"{', '.join(wanting)}: nobody asked the model about held-out pairs as training went on."
+        told += [Missing(part=name, says=says, remedy=_PROBE) for name in ON_PROBES]
+    if not any(training.prefers for training in found.trainings):
+        says = "There is no training on preferences here."
+        told.append(Missing(part="training", says=says, remedy="Give the directory of one, or of a run that has one."))
+    return told
+
+
+def of_answers(found: Sources, settings: Settings) -> list[Told]:
+    """What the models' own answers say: divergence, length, diversity, goals."""
+    return [*_of_comparisons(found, settings), *_of_budgets(found, settings), *_of_goals(found, settings)]
+
+
+def of_selections(found: Sources) -> list[Told]:
+    """How far metrics chose the same pairs, where a selection compared them."""
+    if not found.selections:
+        return [Missing(part="overlap", says="No selection compared metrics of these pairs.", remedy=_OVERLAP)]
+    return [_tried("overlap", {}, each.found, subject=each.name) for each in found.selections]
+
+
+def _of_comparisons(found: Sources, settings: Settings) -> list[Told]:
+    """Each trained model against the model it started from, both asked alike."""
+    told: list[Told] = []
+    wanting = []
+    for training in found.trainings:
+        if not training.prefers:
+            continue
+        both = _both(found, training)
+        if both is None:
+            wanting.append(training.name)
+            continue
+        scored = min(each.frame["score"].count() for each in both)
+        names = ("length_drift", *(("length_matched",) if scored else ()), "diversity")
+        told += [_tried(name, settings, *both) for name in names]
+    if wanting:
+        says = f"{', '.join(wanting)}: no answers of the model and of its start to the same prompts, asked alike."
+        parts = ("length_drift", "length_matched", "diversity")
+        told += [Missing(part=part, says=says, remedy=_ANSWERS) for part in parts]
+    return told
+
+
+def _both(found: Sources, training: Training) -> tuple[Answers, Answers] | None:
+    """Answers of a trained model and of its start, under the goal that it is meant to be asked."""
+    drawn = found.of(training)
+    ended = [each for each in drawn if each.answers.step is None]
+    for policy in (*ended, *reversed([each for each in drawn if each.answers.step is not None])):
+        goal = _meant(training, policy.answers)
+        for start in found.starts(training.start):
+            two = _at(policy.answers, goal), _as_start(start, goal)
+            same = _drawing(policy.answers) == _drawing(start.answers)
+            if same and two[0].frame.join(two[1].frame, on="prompt_id", how="semi").height:
+                return two
+    return None
+
+
+def _meant(training: Training, answers: Answers) -> float | None:
+    """The goal that a model is meant to be asked: the best where it was trained with goals, else none."""
+    best = answers.frame["goal"].max() if training.asks else None
+    return float(best) if isinstance(best, int | float) else None
+
+
+def _at(answers: Answers, goal: float | None) -> Answers:
+    """The answers that were asked for one goal."""
+    asked = "" if goal is None else f" asked for {goal:g}"
+    return replace(
+        answers, name=answers.name + asked, frame=answers.frame.filter(pl.col("goal").eq_missing(pl.lit(goal)))
+    )
+
+
+def _drawing(answers: Answers) -> tuple[Any, ...]:
+    return tuple(answers.settings.get(key) for key in DRAWING)
+
+
+def _of_budgets(found: Sources, settings: Settings) -> list[Told]:
+    """Quality against divergence: one for each start, goal and way of drawing, with all models that have a divergence.
+
+    Answers that were asked otherwise, or cut at another length, are of other distributions.
+    """
+    groups: dict[tuple[Any, ...], list[Drawn]] = {}
+    for each in found.drawn:
+        if each.start in ("", each.model):
+            continue
+        for goal in _goals_asked(found, each):
+            at = _at(each.answers, goal)
+            if at.frame.select(pl.col("kl").count() + pl.col("start_logp").count()).item():
+                groups.setdefault((each.start, goal, *_drawing(at)), []).append(replace(each, answers=at))
+    told: list[Told] = []
+    for (start, goal, *drawing), alike in groups.items():
+        starts = [_as_start(each, goal) for each in found.starts(start) if list(_drawing(each.answers)) == drawing]
+        first = next((each for each in starts if each.frame.height), None)
+        said = _tried("budget", settings, [each.answers for each in alike], start=first)
+        told.append(_noted(said, [f"{each.answers.name}: {note}" for each in alike for note in each.notes]))
+    if not told:
+        whys = [note for each in found.drawn for note in each.notes if note.startswith("There is no KL")]
+        says = whys[0] if whys else "No answers have log-probabilities of the model and of its start."
+        told.append(Missing(part="budget", says=says, remedy=_RATIOS))
+    return told
+
+
+def _goals_asked(found: Sources, drawn: Drawn) -> list[float | None]:
+    """None, and of a model that was trained with goals the best one, where the answers have them."""
+    training = next((each for each in found.trainings if each.name == drawn.answers.training), None)
+    best = _meant(training, drawn.answers) if training else None
+    goals: list[float | None] = [None] if drawn.answers.frame["goal"].null_count() else []
+    return goals if best is None else [*goals, best]
+
+
+def _of_goals(found: Sources, settings: Settings) -> list[Told]:
+    """Scores given against scores asked for, of all models that were asked for several."""
+    asked = [
+        each.answers
+        for each in found.drawn
+        if each.answers.settings.get("asks", "scores") == "scores"
+        and each.answers.frame.filter(pl.col("score").is_not_null())["goal"].drop_nulls().n_unique() > 1
+    ]
+    if not asked:
+        says = "No model was asked for several scores, or nobody scored what it answered."
+        return [Missing(part="goals", says=says, remedy=_GOALS)]
+    return [_tried("goals", settings, asked)]
+
+
+def _as_start(drawn: Drawn, goal: float | None) -> Answers:
+    """Answers of a model from which trainings started, as a start's."""
+    return replace(_at(drawn.answers, goal), training="", step=None)
+
+
+def _tried(name: str, settings: Settings, *data: Any, **own: Any) -> Told:
+    """A diagnostic with those of the settings that it has, or why there is none of it."""
+    diagnostic = DIAGNOSTICS[name]
+    given = {key: value for key, value in settings.items() if key in settings_of(diagnostic)}
+    try:
+        return diagnostic(*data, **given, **own)
+    except InputError as error:
+        subject = own.get("subject")
+        return Missing(part=name, says=f"{subject}: {error}" if subject else str(error), remedy="")
+
+
+def _noted(told: Told, notes: Iterable[str]) -> Told:
+    """A part with further notes."""
+    if isinstance(told, Missing):
+        return told
+    result = told.result
+    return told.model_copy(
+        update={"result": result.model_copy(update={"notes": (*result.notes, *dict.fromkeys(notes))})}
+    )
