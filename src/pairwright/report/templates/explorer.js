@@ -403,7 +403,7 @@
         for (const side of SIDES) {
           const [tokens, values] = credit[asked][side] || [[], []];
           sides[side].replaceChildren(...tokens.map((text, i) => {
-            const token = visible(h("span", { className: "ex-token" }), text);
+            const token = visible(h("span", { className: "ex-token" }), text.replaceAll("\n", "⏎\n"));
             const size = values[i] === null ? 0 : Math.min(1, Math.abs(values[i]) / top);
             token.classList.add(values[i] < 0 ? "less" : "more");
             if (size > 0.5) token.classList.add("much");
