@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pairwright.metrics import explicit_gap
 from pairwright.preferences import Preferences, Step
+from pairwright.report.files import mapping
 from pairwright.report.shown import clean, is_number, plain
 from pairwright.report.views import Bins, Example, Pairs, Relabelling, Selection
 
@@ -72,7 +73,7 @@ def selection_of(kept: Preferences, before: Preferences | None) -> Selection | N
     gaps = {"kept": _gaps(kept, inside)}
     if before is not None:
         gaps = {"before": _gaps(before, inside), **gaps}
-    of_both = [step.settings.get(key) or {} for key in ("metric_settings", "cut_settings")]
+    of_both = [mapping(step.settings.get(key)) for key in ("metric_settings", "cut_settings")]
     return Selection(
         metric=plain(step.settings.get("metric")),
         cut=plain(step.settings.get("cut")),
@@ -83,7 +84,7 @@ def selection_of(kept: Preferences, before: Preferences | None) -> Selection | N
         largest=clean(float(values.max())) if len(values) else None,
         values=bins({"kept pairs": values}),
         gaps=bins(gaps),
-        overlap=clean(step.found.get("overlap") or {}),
+        overlap=_overlap(clean(step.found.get("overlap"))),
     )
 
 
@@ -125,6 +126,14 @@ def bins(values: Mapping[str, NDArray[Any]]) -> Bins | None:
     counts = {name: [int(n) for n in np.histogram(given, edges)[0]] for name, given in finite.items()}
     labels = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
     return Bins(labels=labels, counts=counts)
+
+
+def _overlap(found: Any) -> dict[str, Any]:
+    """What `metrics.overlap` gave; nothing where it has another form."""
+    known = mapping(found)
+    share = mapping(known.get("share"))
+    whole = share and all(isinstance(row, dict) for row in share.values())
+    return known if whole and all(is_number(known.get(key)) for key in ("pairs", "kept", "chance")) else {}
 
 
 def _counts(values: NDArray[np.float64], distinct: NDArray[np.float64]) -> NDArray[np.intp]:

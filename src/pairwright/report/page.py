@@ -25,7 +25,19 @@ from pairwright.report.files import dicts, items
 from pairwright.report.flow import flows
 from pairwright.report.lacking import WANTED, lacks
 from pairwright.report.measures import by_goal, findings_of, headline, part_measures, results, with_bars
-from pairwright.report.shown import clean, duration, is_number, json_island, leaves, number, plain, share, shown, ticked
+from pairwright.report.shown import (
+    clean,
+    duration,
+    is_number,
+    json_island,
+    leaves,
+    number,
+    plain,
+    share,
+    shown,
+    ticked,
+    visible,
+)
 from pairwright.report.views import RunView, StepView
 
 if TYPE_CHECKING:
@@ -234,6 +246,7 @@ def _environment() -> jinja2.Environment:
         "leaves": leaves,
         "plain": plain,
         "ticked": ticked,
+        "visible": visible,
         "safe_source": _source,
     }
     return environment

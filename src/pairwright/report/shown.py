@@ -39,6 +39,11 @@ def shown(text: object, longest: int = LONGEST) -> Markup:
     return Markup("").join(parts)
 
 
+def visible(text: object) -> str:
+    """The whole text with hidden characters by their code, not escaped: for attributes, which the template escapes."""
+    return HIDDEN.sub(lambda match: f"U+{ord(match.group()):04X}", plain(text))
+
+
 def ticked(text: object) -> Markup:
     """`shown`, with what stands between backticks as code."""
     parts = str(shown(text)).split("`")
