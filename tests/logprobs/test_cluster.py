@@ -63,7 +63,7 @@ def test_a_worker_that_fails_is_a_sentence(tmp_path: Path) -> None:
     found = run("joined", str(data), "-o", str(tmp_path / "out"), "--model", str(model), "--ray")
     assert found.returncode == 1
     (sentence,) = [line for line in found.stderr.splitlines() if line.startswith("pairwright:")]
-    assert "a worker of the cluster failed" in sentence
+    assert "a worker of the cluster failed: SafetensorError" in sentence
     assert not (tmp_path / "out").exists()
 
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from pairwright.cluster import each_on_cluster, found_elsewhere
 from pairwright.errors import InputError
 from pairwright.generate.drawing import OpenedSampler, Sampling, Wanted
 from pairwright.generate.request import Drawn, Part, Request
-from pairwright.logprobs.cluster import each_on_cluster, found_elsewhere
 from pairwright.logprobs.models import Dtype, open_config, open_tokenizer
 from pairwright.logprobs.tokenise import Limits, PromptTokens, Texts, tokenise_many
 

@@ -55,7 +55,7 @@ def scorer_settings(
     except InputError as error:
         raise InputError(f"{title}: {str(error).removeprefix('score: ')}") from error
     for column, asked in several.items():
-        inside = {key: value for key, value in asked.items() if key not in ("with", "scale")}
+        inside = {key: value for key, value in asked.items() if key not in ("with", "scale", "ray")}
         _of_plugs("score", {"scorer": asked["with"]}, inside, known, f"{title}: {column}")
     return dict(others) if several else _of_plugs("score", own, others, known, title)
 

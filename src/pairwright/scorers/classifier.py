@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pairwright.cluster import each_on_cluster, found_elsewhere
 from pairwright.errors import InputError, PairwrightError, need
-from pairwright.logprobs.cluster import each_on_cluster, found_elsewhere
 from pairwright.logprobs.columns import rotary_border
 from pairwright.logprobs.models import ADAPTER, Dtype, device_for_models, no_bars
 from pairwright.logprobs.ranks import Ranks, ranks

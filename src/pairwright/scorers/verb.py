@@ -3,20 +3,23 @@
 import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
 import polars as pl
 
 from pairwright.errors import InputError
-from pairwright.plug import Plug, bind, find
+from pairwright.plug import Plug, bind, find, settings_of
 from pairwright.preferences import Preferences, Step
+from pairwright.scorers.cluster import check_number, scores_of
 from pairwright.scorers.sample import Sample, Score, Scores, missing_before
 from pairwright.scorers.scale import as_setting, parsed, scaled
 from pairwright.scorers.table import SCORERS
 
 _CHUNK = 10_000
+_WORK = ("ray",)
+"""Settings of scorers that say how the work is done; the lineage leaves them out, so that it is the same however."""
 
 
 def score(
@@ -25,6 +28,7 @@ def score(
     *,
     into: str | None = None,
     scale: Mapping[str, Any] | None = None,
+    ray: bool = False,
     **settings: Any,
 ) -> Preferences:
     """Put a number on every answer. An answer that gets none is null, and counted under the scorer's reason.
@@ -45,26 +49,36 @@ def score(
         scale: normalise the scores to 1-10, each column by one line for all prompts: `{range: [lo, hi]}`;
             `{percentiles: [1, 99]}` of the training answers; or `{like: DATA}`, the lines that the lineage of scored
             data holds, for new data. See `pairwright.scorers.scale`.
+        ray: compute on a Ray cluster: the one of RAY_ADDRESS or `ray start`, else one made of this machine. The scores
+            are the same. For every scorer that goes answer by answer or reads with a model.
         settings: the scorer's settings.
 
     Raises:
         InputError: there is no such scorer or setting, `into` is no score column, the scorer does not give one score
-            for each answer, or `scale` finds no range.
+            for each answer, `scale` finds no range, or `ray` is asked of a scorer that needs all answers at once.
+        MissingExtra: `ray` is asked for and Ray is not installed.
     """
     if not isinstance(scorer, str):
-        return _several(prefs, scorer, into, scale, settings)
+        return _several(prefs, scorer, into, scale, ({"ray": ray} if ray else {}) | settings)
     wanted = None if scale is None else parsed(scale)
     if into is not None and into != "score" and not into.startswith("score_"):
         raise InputError(f"score: into is 'score' or 'score_<name>', not {into!r}")
     plug = find(SCORERS, scorer, kind="scorer")
     bound = bind(plug, settings, kind="scorer")
-    scores = bound(prefs) if _takes_all(plug) else _by_sample(prefs, bound, scorer)
+    settled = cast(partial[Any], bound).keywords
+    if _takes_all(plug):
+        scores = bound(prefs, **_work(plug, scorer, ray=ray))
+    elif ray:
+        shared = partial(scores_of, scorer=scorer, settings=settled)
+        scores = _by_sample(prefs, [[each for part in _samples(prefs) for each in part]], shared, scorer)
+    else:
+        scores = _by_sample(prefs, _samples(prefs), bound, scorer)
     if not isinstance(scores, Scores):
         raise InputError(f"scorer {scorer!r} takes prefs, so it must give Scores, not {type(scores).__name__}")
     into = scores.into if into is None else into
     columns, why = _columns(scores, into, scorer)
     found, notes = dict(scores.found), list(scores.notes)
-    settled = cast(partial[Any], bound).keywords
+    settled = {name: value for name, value in settled.items() if name not in _WORK}
     if wanted is not None:
         own = {"scorer": scorer, **settled}
         columns, lines, said = scaled(columns, wanted, scores.prefs, scorer=own)
@@ -129,6 +143,8 @@ def named(scorers: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         one = {"with": asked} if isinstance(asked, str) else asked
         if not isinstance(one, Mapping) or not isinstance(one.get("with"), str):
             raise InputError(f"score: the scorer for {column} is {{with: NAME, and its settings}}, not {asked!r:.80}")
+        if not isinstance(one.get("ray", False), bool):
+            raise InputError(f"score: {column}: ray is true or false, not {one['ray']!r:.40}")
         if "into" in one:
             raise InputError(f"score: {column} is the column already; leave out its into")
         found[column] = one
@@ -199,16 +215,35 @@ def _takes_all(plug: Plug) -> bool:
     return next(iter(inspect.signature(plug).parameters), None) == "prefs"
 
 
-def _by_sample(prefs: Preferences, bound: Callable[[list[Sample]], list[Score]], scorer: str) -> Scores:
+def _work(plug: Plug, scorer: str, *, ray: bool) -> dict[str, Any]:
+    """How a scorer that takes the whole data is to do its work, as settings of it.
+
+    Raises:
+        InputError: it cannot do it so.
+    """
+    if not ray:
+        return {}
+    if "ray" not in settings_of(plug):
+        raise InputError(
+            f"scorer {scorer!r} needs all answers at once, so there is nothing to share out; leave out ray"
+        )
+    return {"ray": True}
+
+
+def _by_sample(
+    prefs: Preferences,
+    lists: Iterable[list[Sample | str]],
+    bound: Callable[[list[Sample]], list[Score]],
+    scorer: str,
+) -> Scores:
     """The scores of a scorer that takes samples, list by list."""
     values: list[float | None] = []
     also: list[Mapping[str, Any]] = []
     why: Counter[str] = Counter()
-    for samples in _samples(prefs):
+    for samples in lists:
         there = [sample for sample in samples if isinstance(sample, Sample)]
         scores = bound(there) if there else []
-        if len(scores) != len(there):
-            raise InputError(f"scorer {scorer!r} gave {len(scores)} scores for {len(there)} answers")
+        check_number(scores, there, scorer)
         given = iter(scores)
         for number in (next(given) if isinstance(sample, Sample) else Score(None, sample) for sample in samples):
             value, reason = _checked(number)

@@ -13,6 +13,7 @@ environment and go nowhere but into the request (`keys.py`).
 
 from pairwright.served.ask import ask
 from pairwright.served.cache import cache_place
+from pairwright.served.cluster import ask_on_cluster
 from pairwright.served.faults import Why
 from pairwright.served.record import (
     Answer,
@@ -44,5 +45,6 @@ __all__ = [
     "Usage",
     "Why",
     "ask",
+    "ask_on_cluster",
     "cache_place",
 ]

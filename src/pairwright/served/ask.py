@@ -104,7 +104,7 @@ async def _asked(
     finally:
         store.close()
     answers = [outcome for outcome in outcomes.values() if isinstance(outcome, Answer)]
-    usage = _usage(answers, prices)
+    usage = usage_of(answers, prices)
     return Asked([outcomes[key] for key in keys], usage, len(answers) - kept - job.found, dict(job.retried))
 
 
@@ -327,7 +327,8 @@ def _fields(server: Server, sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _usage(answers: Sequence[Answer], prices: Prices) -> Usage:
+def usage_of(answers: Sequence[Answer], prices: Prices) -> Usage:
+    """What answers took."""
     prompt = sum(answer.prompt_tokens for answer in answers)
     answered = sum(answer.answer_tokens for answer in answers)
     return Usage(len(answers), prompt, answered, _cost(prompt, answered, prices))

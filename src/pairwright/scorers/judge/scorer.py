@@ -23,7 +23,20 @@ from pairwright.scorers.judge.rated import (
     rating,
 )
 from pairwright.scorers.sample import Scores, lost_before
-from pairwright.served import Answer, Asked, BaseUrl, Call, Failure, KeyName, Manners, Prices, Sampling, Server, ask
+from pairwright.served import (
+    Answer,
+    Asked,
+    BaseUrl,
+    Call,
+    Failure,
+    KeyName,
+    Manners,
+    Prices,
+    Sampling,
+    Server,
+    ask,
+    ask_on_cluster,
+)
 
 Kind = Literal["rating", "attributes", "pairwise", "reference"]
 KINDS: dict[str, Callable[[Sequence[Row], Brief, Ask], Judgement]] = {
@@ -58,6 +71,7 @@ def judge(
     answer_price: Annotated[float, Field(ge=0)] = 0.0,
     key: KeyName | None = None,
     cache: str | None = None,
+    ray: bool = False,
 ) -> Scores:
     """What a language model behind a URL says of each answer: a rating, ratings of attributes, or wins over the others.
 
@@ -101,6 +115,8 @@ def judge(
         key: name of the environment variable with the API key; None is `OPENAI_API_KEY`, if it is set, for https and
             this machine.
         cache: the file in which answers are kept; None is one for all jobs, under `$PAIRWRIGHT_CACHE`.
+        ray: make the calls from the workers of a Ray cluster, which share `concurrency` and `rate`; the key must be in
+            the environment of each.
 
     Raises:
         InputError: the prompt file or an attribute is not there, the server refuses the job, or no prompt has a
@@ -120,7 +136,7 @@ def judge(
     jobs: list[Asked] = []
 
     def answers_to(calls: Sequence[Call]) -> Sequence[Answer | Failure]:
-        job = ask(
+        job = (ask_on_cluster if ray else ask)(
             calls,
             server=Server(url=url, model=model, key=key),
             sampling=Sampling(
