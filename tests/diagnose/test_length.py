@@ -18,7 +18,7 @@ def said(name: str, rows: list[tuple[str, float, int | None]], goal: list[float 
         {
             "prompt_id": [row[0] for row in rows],
             "goal": goal or [None] * len(rows),
-            "text": ["x"] * len(rows),
+            "text": [f"{name} {i}" for i in range(len(rows))],
             "score": [row[1] for row in rows],
             "length": [row[2] for row in rows],
             "logp": [None] * len(rows),
@@ -119,6 +119,18 @@ def test_a_prompt_counts_once_however_many_answers_it_has() -> None:
     policy = said("dpo", [("p0", 9.0, 10), ("p0", 9.0, 10), ("p1", 1.0, 10)])
     start = said("start", [("p0", 5.0, 10), ("p1", 5.0, 10)])
     assert length_matched(policy, start).result.metric("win").value == pytest.approx(0.5)
+
+
+def test_the_same_text_on_both_sides_is_no_meeting() -> None:
+    """p0 has the same text, which would be a tie at equal length; p1 and p2 of about the same length are both won."""
+    policy = said("dpo", [("p0", 1.0, 10), ("p1", 2.0, 10), ("p2", 2.0, 10)])
+    start = said("start", [("p0", 1.0, 10), ("p1", 1.0, 10), ("p2", 1.0, 10)])
+    same = Answers("start", start.frame.with_columns(text=pl.Series(["dpo 0", "start 1", "start 2"])))
+    part = length_matched(policy, same)
+    assert (part.result.metric("win").value, part.result.metric("win/matched").value) == (1.0, 1.0)
+    assert any(note.startswith("1 of 3 meetings") for note in part.result.notes)
+    with pytest.raises(InputError, match="nothing to compare"):
+        length_matched(policy, Answers("start", start.frame.with_columns(text=policy.frame["text"])))
 
 
 def wins_by(score, seed: int = 0) -> tuple[Answers, Answers]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pairwright.charts import Chart, Series
 from pairwright.diagnose.answers import Answers
-from pairwright.diagnose.by_prompt import asked_for_most, asked_for_none, mean_over, means
+from pairwright.diagnose.by_prompt import asked_for_most, asked_for_none, mean_over, means, told
 from pairwright.diagnose.distances import NONE, Estimate, Point, comparable, estimate_of_most, fall, point
 from pairwright.diagnose.finding import Finding, Level, Part
 from pairwright.diagnose.fits import FEWEST, Fit, Floats, Peak, Reason, law, law_free, peak, quadratic, quadratic_free
@@ -161,8 +161,8 @@ def _curves(points: Sequence[Point]) -> list[_Curve]:
     for loss in dict.fromkeys(str(each.answers.settings.get("loss") or "") for each in ended):
         mine = tuple(each for each in ended if str(each.answers.settings.get("loss") or "") == loss)
         if len(mine) > 1:
-            told = f"trainings with the loss {loss}" if loss else "trainings"
-            curves.append(_Curve(loss or "trainings", f"{told}, as they ended", "models", mine))
+            kind = f"trainings with the loss {loss}" if loss else "trainings"
+            curves.append(_Curve(loss or "trainings", f"{kind}, as they ended", "models", mine))
     for training in dict.fromkeys(each.answers.training for each in points):
         mine = tuple(each for each in points if each.answers.training == training and training)
         if sum(each.answers.step is not None for each in mine) > 1:
@@ -209,7 +209,7 @@ def _finding(curve: _Curve, found: Peak, lost: Interval) -> Finding:
     names = [each.answers.name for each in _beyond(curve, found)]
     beyond = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     lower = lost.high < 0
-    told = f"they score {lost.value:+.3g} [{lost.low:+.3g}, {lost.high:+.3g}] against those near it"
+    fallen = f"they score {told(lost)} against those near it"
     return Finding.of(
         "hump",
         found.d,
@@ -217,8 +217,8 @@ def _finding(curve: _Curve, found: Peak, lost: Interval) -> Finding:
         level="warning" if lower else "note",
         says=(
             f"The law is highest at d = {found.d.value:.3g} sqrt(nats) [{found.d.low:.3g}, {found.d.high:.3g}], "
-            f"{found.gain.value:.3g} [{found.gain.low:.3g}, {found.gain.high:.3g}] above the start"
-            + (f"; beyond it lie {beyond}: {told}." if beyond else "; no model lies beyond it.")
+            f"{told(found.gain, '.3g')} above the start"
+            + (f"; beyond it lie {beyond}: {fallen}." if beyond else "; no model lies beyond it.")
         ),
         means=(
             "Further from the start the score falls although the loss does not: the preferences are over-fitted."

@@ -60,6 +60,15 @@ def interval(value: float, drawn: Floats, n: int, *, confidence: float = 0.95) -
     return Interval(float(value), float(low), float(high), n)
 
 
+def told(estimate: Interval, form: str = "+.3g") -> str:
+    """An estimate in a sentence: `+1.2 [+0.8, +1.5]`, without brackets where it has no interval."""
+    if math.isnan(estimate.value):
+        return "not defined"
+    if math.isnan(estimate.low) or math.isnan(estimate.high):
+        return f"{estimate.value:{form}}"
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+
+
 def mean_over(frame: pl.DataFrame, column: str, *, draws: int, seed: int) -> Interval:
     """Mean of a column over rows, with a bootstrap interval over prompts. No rows give NaN with n = 0."""
     values = frame[column].to_numpy().astype(np.float64)

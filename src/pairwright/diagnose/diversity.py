@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pairwright.charts import Chart, Series
 from pairwright.diagnose.answers import Answers
-from pairwright.diagnose.by_prompt import asked_for_most, asked_for_none
+from pairwright.diagnose.by_prompt import asked_for_most, asked_for_none, told
 from pairwright.diagnose.finding import Finding, Level, Part
 from pairwright.errors import InputError
 from pairwright.evaluate.result import Metric, Result
@@ -97,11 +97,11 @@ def diversity(
         raise InputError("diversity: the two models answered no prompt in common; generate both from the same prompts")
     kept = pl.col("prompt_id").is_in(ids)
     sides = {"policy": one.filter(kept), "start": two.filter(kept)}
-    told = {name: [words(text or "") for text in frame["text"]] for name, frame in sides.items()}
-    size = vocabulary or len({word for side in told.values() for each in side for word in each})
+    spoken = {name: [words(text or "") for text in frame["text"]] for name, frame in sides.items()}
+    size = vocabulary or len({word for side in spoken.values() for each in side for word in each})
     numbers = {each: i for i, each in enumerate(ids)}
     grams = {
-        name: [_grams(told[name], [numbers[each] for each in frame["prompt_id"]], order) for order in ORDERS]
+        name: [_grams(spoken[name], [numbers[each] for each in frame["prompt_id"]], order) for order in ORDERS]
         for name, frame in sides.items()
     }
     every = np.ones(len(ids), dtype=np.bool_)
@@ -157,12 +157,12 @@ def diversity(
     )
 
 
-def _grams(told: list[list[str]], prompts: list[int], order: int) -> _Grams:
+def _grams(spoken: list[list[str]], prompts: list[int], order: int) -> _Grams:
     """Numbers of n-grams in the order in which they come; no n-gram crosses two answers."""
     known: dict[tuple[str, ...], int] = {}
     gram: list[int] = []
     of: list[int] = []
-    for each, prompt in zip(told, prompts, strict=True):
+    for each, prompt in zip(spoken, prompts, strict=True):
         found = [tuple(each[i : i + order]) for i in range(len(each) - order + 1)]
         gram += [known.setdefault(one, len(known)) for one in found]
         of += [prompt] * len(found)
@@ -226,11 +226,11 @@ def _row(order: int, grams: dict[str, list[_Grams]], i: int, prompts: NDArray[np
 def _shares(frame: pl.DataFrame) -> tuple[Interval, Interval]:
     """Empty answers, and answers whose text another prompt got, too; an empty one is no repetition."""
     text = pl.col("text").fill_null("").str.strip_chars()
-    told = frame.select("prompt_id", text=text)
-    empty = told.filter(pl.col("text") == "").height
+    spoken = frame.select("prompt_id", text=text)
+    empty = spoken.filter(pl.col("text") == "").height
     again = pl.col("prompt_id").n_unique().over("text") > 1
-    same = told.filter((pl.col("text") != "") & again).height
-    return wilson(empty, len(told)), wilson(same, len(told))
+    same = spoken.filter((pl.col("text") != "") & again).height
+    return wilson(empty, len(spoken)), wilson(same, len(spoken))
 
 
 def _on_distinct(subject: str, gap: Interval, start: float, much: float) -> Finding:
@@ -241,10 +241,7 @@ def _on_distinct(subject: str, gap: Interval, start: float, much: float) -> Find
         gap,
         subject=subject,
         level=level,
-        says=(
-            f"Expectation-adjusted distinct n-grams changed by {gap.value:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}] from "
-            f"{start:.3g} at the start."
-        ),
+        says=(f"Expectation-adjusted distinct n-grams changed by {told(gap)} from {start:.3g} at the start."),
         means=(
             "Answers to different prompts have become more alike."
             if less
@@ -267,10 +264,7 @@ def _on_share(check: str, subject: str, says: str, policy: Interval, start: Inte
         policy,
         subject=subject,
         level=level,
-        says=(
-            f"{policy.value:.1%} [{policy.low:.1%}, {policy.high:.1%}] of answers {says}; "
-            f"{start.value:.1%} at the start."
-        ),
+        says=(f"{told(policy, '.1%')} of answers {says}; {start.value:.1%} at the start."),
         means=(
             "A model that collapsed answers without reading the prompt."
             if worse

@@ -18,6 +18,7 @@ from pairwright.diagnose.by_prompt import (
     mean_over,
     means,
     shared,
+    told,
     wins,
 )
 from pairwright.diagnose.finding import Finding, Level, Part
@@ -72,10 +73,7 @@ def length_drift(
         gap,
         subject=f"{policy.name} against {start.name}",
         level=level,
-        says=(
-            f"Answers have {gap.value:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}] tokens against the start, "
-            f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}] times as many."
-        ),
+        says=(f"Answers have {told(gap)} tokens against the start, {told(ratio, '.3g')} times as many."),
         means=(
             "Preference training often lengthens answers, whether that helps or not."
             if level != "fine"
@@ -172,7 +170,7 @@ def length_reward(probes: Probes, *, subject: str, draws: int = 2000, seed: int 
         subject=subject,
         level="note" if half else "fine",
         says=(
-            f"Length alone explains {r2.value:.0%} [{r2.low:.0%}, {r2.high:.0%}] of the squared log-ratios at step "
+            f"Length alone explains {told(r2, '.0%')} of the squared log-ratios at step "
             f"{rows[-1]['step']}: {gamma.value:+.3g} nats for each token."
             if not math.isnan(r2.value)
             else f"The log-ratios at step {rows[-1]['step']} are all 0."
@@ -220,8 +218,8 @@ def length_matched(
 ) -> Part:
     """Win rate against the start at all lengths, between answers of about the same length, and by ratio of lengths.
 
-    Every answer of the policy meets every answer of the start to the same prompt; a prompt counts once. A tie is half a
-    win. Lengths match where they differ by at most `within` of the longer one. Intervals are over prompts.
+    Every answer of the policy meets every answer of the start to the same prompt; a prompt counts once. Where both are
+    the same text they do not meet: that tie would be counted at equal lengths only. Any other tie is half a win. Lengths match where they differ by at most `within` of the longer one. Intervals are over prompts.
 
     Args:
         policy: scored answers with `length`.
@@ -235,7 +233,7 @@ def length_matched(
         bin of the ratio of lengths.
 
     Raises:
-        InputError: scores or lengths are not known, or no prompt is in both.
+        InputError: scores or lengths are not known, no prompt is in both, or all answers are the same.
     """
     needed = ["score", "length"]
     one, two = asked_for_most(policy).drop_nulls(needed), asked_for_none(start).drop_nulls(needed)
@@ -244,8 +242,20 @@ def length_matched(
     means(one, "score")
     means(two, "score")
     meet = shared(
-        one.select("prompt_id", *needed), two.select("prompt_id", *needed), what="win rate at matched lengths"
+        one.select("prompt_id", "text", *needed),
+        two.select("prompt_id", "text", *needed),
+        what="win rate at matched lengths",
     )
+    alike = (pl.col("text") == pl.col("text_start")).fill_null(False)
+    notes = []
+    if count := meet.filter(alike).height:
+        notes.append(
+            f"{count:,} of {len(meet):,} meetings are of the same text and left out: they are ties of equal length, "
+            "whatever length brings to the others."
+        )
+        meet = meet.filter(~alike)
+    if meet.is_empty():
+        raise InputError(f"{policy.name} answers every prompt as {start.name} does; there is nothing to compare")
     longer = pl.max_horizontal(*_columns("length"))
     meet = meet.with_columns(
         win=wins(*_columns("score")),
@@ -263,7 +273,6 @@ def length_matched(
         {"length of policy / start": _bin(*edges), **as_json(rate), "prompts": rate.n, "meetings": count}
         for (edges, _), rate, count in zip(bins, by_bin, counts, strict=True)
     ]
-    notes = []
     findings = []
     if matched.n:
         findings.append(_on_matched(policy, start, overall, matched, gap, within))
@@ -445,8 +454,8 @@ def _on_matched(
         subject=f"{policy.name} against {start.name}",
         level=level,
         says=(
-            f"The win rate is {overall.value:.0%} [{overall.low:.0%}, {overall.high:.0%}] at any length and "
-            f"{matched.value:.0%} [{matched.low:.0%}, {matched.high:.0%}] where lengths differ by at most {within:.0%} "
+            f"The win rate is {told(overall, '.0%')} at any length and "
+            f"{told(matched, '.0%')} where lengths differ by at most {within:.0%} "
             f"({matched.n:,} prompts)."
         ),
         means=(

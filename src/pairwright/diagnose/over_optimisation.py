@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from pairwright.charts import Chart, Series
-from pairwright.diagnose.by_prompt import mean_over
+from pairwright.diagnose.by_prompt import mean_over, told
 from pairwright.diagnose.finding import Finding, Level, Part
 from pairwright.errors import InputError
 from pairwright.evaluate.result import Metric, Result
@@ -127,7 +127,7 @@ def _on_entropy(signal: Signal, bits: Interval, subject: str, first: int, last: 
     fired = signal.fired_at is not None
     sure = fired and bits.high < 0
     level: Level = "warning" if sure else "note" if fired else "fine"
-    changed = f"From step {first} to {last} it changed by {_told(bits)} bits on the same answers."
+    changed = f"From step {first} to {last} it changed by {told(bits)} bits on the same answers."
     return Finding.of(
         "entropy_reversal",
         bits,
@@ -154,7 +154,7 @@ def _on_mass(signal: Signal, lost: Interval, subject: str, steps: list[int]) -> 
     fired = signal.fired_at is not None
     sure = fired and lost.high < 0
     level: Level = "warning" if sure else "note" if fired else "fine"
-    changed = f"From step {steps[0]} to {steps[-1]} it changed by {_told(lost)} on the same answers."
+    changed = f"From step {steps[0]} to {steps[-1]} it changed by {told(lost)} on the same answers."
     return Finding.of(
         "mass_leak",
         lost,
@@ -175,10 +175,6 @@ def _on_mass(signal: Signal, lost: Interval, subject: str, steps: list[int]) -> 
         ),
         source=SOURCE,
     )
-
-
-def _told(change: Interval) -> str:
-    return f"{change.value:+.3g} [{change.low:+.3g}, {change.high:+.3g}]"
 
 
 def _metrics(rows: pl.DataFrame, steps: list[int], k: int, draws: int, seed: int) -> list[Metric]:
