@@ -219,7 +219,8 @@ def length_matched(
     """Win rate against the start at all lengths, between answers of about the same length, and by ratio of lengths.
 
     Every answer of the policy meets every answer of the start to the same prompt; a prompt counts once. Where both are
-    the same text they do not meet: that tie would be counted at equal lengths only. Any other tie is half a win. Lengths match where they differ by at most `within` of the longer one. Intervals are over prompts.
+    the same text they do not meet: that tie would be counted at equal lengths only. Any other tie is half a win.
+    Lengths match where they differ by at most `within` of the longer one. Intervals are over prompts.
 
     Args:
         policy: scored answers with `length`.
