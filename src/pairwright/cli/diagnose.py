@@ -71,8 +71,8 @@ def findings_text(findings: Iterable[Mapping[str, Any]]) -> str:
         findings: as `Finding` has them in JSON.
     """
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("level", "subject", "check", "what was seen"):
-        shown.add_column(column, overflow="fold")
+    for column, width in (("level", None), ("subject", 20), ("check", 24), ("what was seen", None)):
+        shown.add_column(column, overflow="fold", max_width=width)
     for each in findings:
         level = str(each["level"])
         style = _STYLES.get(level, "")
@@ -110,7 +110,7 @@ def measures_text(measures: Iterable[Mapping[str, Any]]) -> str:
     """
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("evaluation", "measure", "value", "95% interval", "n", "what it is"):
-        shown.add_column(column, overflow="fold")
+        shown.add_column(column, overflow="fold", no_wrap=column in ("value", "95% interval", "n"))
     for each in measures:
         around = "-" if each["low"] is None or each["high"] is None else f"{each['low']:.3g} to {each['high']:.3g}"
         value = "-" if each["value"] is None else f"{each['value']:.3g}"

@@ -89,8 +89,11 @@ def report(verb: str, arguments: Sequence[str]) -> int:
     for each in said:
         if len(said) > 1:
             print(f"== {each['run']}")
+        seen = [finding for finding in each["findings"] if finding["level"] != "fine"]
+        quiet = len(each["findings"]) - len(seen)
         parts = [
-            findings_text(each["findings"]) if each["findings"] else "",
+            findings_text(seen) if seen else "",
+            f"{quiet} more findings are fine; the page has them" if quiet else "",
             measures_text(each["measures"]) if each["measures"] else "",
         ]
         print("\n\n".join(filter(None, parts)) + "\n")
