@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from pairwright import Preferences, pair, scratch, split
-from pairwright.probes.callback import Probe
+from pairwright.probes import Probe
 from pairwright.worlds import lists
 
 

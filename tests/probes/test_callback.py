@@ -16,7 +16,8 @@ from pairwright.errors import InputError
 from pairwright.goals import GoalFormat
 from pairwright.logprobs import logprobs
 from pairwright.preferences import Preferences
-from pairwright.probes.callback import MADE_BY, Probe
+from pairwright.probes import Probe, probe_run
+from pairwright.probes.callback import MADE_BY
 from pairwright.probes.held import held_out
 from pairwright.probes.live import means_of, refuse_spread
 from pairwright.probes.store import PROBE, load_probes
@@ -117,6 +118,7 @@ def test_what_was_trained_is_recorded_for_the_report(model: Path, prefs: Prefere
     assert (config["model"], config["loss"], config["loss_settings"]["beta"]) == (str(model), "sigmoid", 0.3)
     assert (config["trainer"]["learning_rate"], config["seed"]) == (5e-3, 0)
     assert (config["probe_every"], config["probe_pairs"], config["probe_split"]) == (5, 3, "test")
+    assert record["limits"] == {"max_length": 128, "max_prompt_length": 64}
     assert {"trl", "torch", "pairwright"} <= set(record["versions"])
     probes = load_probes(tmp_path)
     assert probes is not None
@@ -297,3 +299,21 @@ def test_the_example_runs(root: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     margins = [line["pairwright/probe_margin"] for line in lines(tmp_path / "out") if "loss" not in line]
     assert margins[-1] > margins[0] == 0.0
     assert json.loads((tmp_path / "out/training.json").read_text())["steps"] == 30
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_trl_training_can_be_probed_further_afterwards(
+    lora: bool, model: Path, prefs: Preferences, tmp_path: Path
+) -> None:
+    """The model that TRL saved is read again from the disk: at the last step it says what was read as it trained."""
+    made = trainer(model, tmp_path, Probe(prefs, output=tmp_path, every=3), lora=lora, learning_rate=2e-2)
+    made.train()
+    made.save_model(str(tmp_path))
+    before = load_probes(tmp_path)
+    (tmp_path / "probes/000006.parquet").unlink()
+    after = probe_run(tmp_path, prefs)
+    assert before is not None
+    assert after.steps == before.steps == (0, 3, 6)
+    assert after.rows["logp"].to_list() == pytest.approx(before.rows["logp"].to_list(), abs=1e-3)
+    moved = after.rows.filter(pl.col("step") == 6).select((pl.col("logp") - pl.col("start_logp")).abs().min())
+    assert moved.item() > 0.01

@@ -7,6 +7,8 @@ probes/data/                   the held-out pairs, native: better-scored answer 
 probes/000050.parquet          one row for each answer under each prompt at optimiser step 50 (000000: before training)
 probes/000050-samples.parquet  the model's own answers to the held-out prompts at that step, where they were asked for
 probes/credit.parquet          log-ratio of each token of some answers, for the model as it ended
+probes/start.parquet           what the start said of these tokens, kept while it trains for the credit at the end
+probes/stopped.json            at which step, by which signal and why a rule ended the training, where one did
 
 A row of a probe (`PROBE`): `pair` (row of data/), `prompt_id`, `response_id`, `side` (chosen, rejected), `score` (null
 when unscored), `asked` (`none`: no goal in the prompt; `top`: the best goal of the format; `own`: the answer's own

@@ -1,5 +1,7 @@
 """Probes in anyone's trainer: a callback for `transformers.Trainer` and what is made of it, such as TRL's.
 
+    from pairwright.probes import Probe
+
     trainer = DPOTrainer(...)
     trainer.add_callback(Probe(read("pairs.jsonl"), output="runs/mine"))
     trainer.train()
@@ -106,7 +108,7 @@ class Probe(TrainerCallback):
         self.pairs, self.dropped = held_out(prefs, split=split, pairs=pairs, seed=seed)
         self._metrics = MetricsFile(self.output / METRICS)
         self._prober: Prober | None = None
-        self._start = ""
+        self._start, self._dtype, self._lengths = "", "", Limits(0, 0)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -149,12 +151,14 @@ class Probe(TrainerCallback):
         tokenizer = getattr(given, "tokenizer", given)  # of a processor for several kinds of input
         if tokenizer is None:
             raise InputError("the trainer has no processing_class; give Probe the model's tokenizer")
-        held = encode(self.pairs, tokenizer, goal=self.goal, limits=self._limits(args, model))
+        limits = self._limits(args, model)
+        held = encode(self.pairs, tokenizer, goal=self.goal, limits=limits)
         dropped = {
             reason: self.dropped.get(reason, 0) + held.dropped.get(reason, 0)
             for reason in (*self.dropped, *held.dropped)
         }
-        self._start = str(model.config.name_or_path)
+        self._start, self._dtype = str(model.config.name_or_path), str(model.dtype).removeprefix("torch.")
+        self._lengths = limits
         about = partial(
             About,
             pairs=held.pairs,
@@ -187,12 +191,13 @@ class Probe(TrainerCallback):
                 "loss": _loss(args),
                 "loss_settings": {name: said[name] for name in _LOSS if said.get(name) is not None},
                 "seed": args.seed,
-                "max_length": getattr(args, "max_length", None),
+                "dtype": self._dtype,
                 "probe_every": self.every,
                 "probe_pairs": self._ready.held.pairs,
                 "probe_split": self.split,
                 "trainer": {name: said[name] for name in _TRAINER if name in said},
             },
+            "limits": self._lengths._asdict(),
             "goal": None if self._ready.held.goal is None else self._ready.held.goal.model_dump(mode="json"),
             "steps": state.global_step,
             "stopped": stopped(self.output),
