@@ -3,11 +3,18 @@
 Evaluations and diagnostics say what there is to see; the report draws it, and prints the same numbers in a table.
 """
 
-from typing import Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-Number = float | int | None
+
+def _drawable(value: Any) -> Any:
+    """What is not finite is a gap: no drawing and no JSON can hold it."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | int | None, BeforeValidator(_drawable)]
 
 
 class Series(BaseModel):
