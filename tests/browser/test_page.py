@@ -11,6 +11,7 @@ import pytest
 
 from explored import HOSTILE, explored_run, log, made_step, pairs_of
 from pairwright.report import report
+from pairwright.report.explorer import explorer_of
 
 pytestmark = pytest.mark.browser
 
@@ -286,6 +287,14 @@ def test_on_paper_every_chart_is_drawn(chromium, page_file):
         seen.page.pdf()
         plots = seen.page.locator(".plot")
         assert seen.page.locator(".plot:has(.main-svg)").count() == plots.count() > 2
+
+
+def test_the_page_says_when_it_holds_a_sample(chromium, run, monkeypatch):
+    """Of 64 and 4 pairs 20 fit: all 4 held-out pairs, and 16 others."""
+    monkeypatch.setitem(explorer_of.__kwdefaults__, "pairs", 20)
+    with opened(chromium, report(run, output=run.with_name("sampled.html"))) as seen:
+        assert count(seen.page) == "16 pairs"
+        assert "a sample (seed 0) of 64 pairs" in seen.page.locator(".ex-says").inner_text()
 
 
 def test_runs_side_by_side_open_with_an_explorer_each(chromium, compared):

@@ -171,7 +171,7 @@ def test_held_out_pairs_have_the_credit_of_each_token(run):
     seen = Unpacked(explorer, 1)
     assert seen.column("logp_end_chosen") == [-12.0 - pair for pair in range(4)]
     assert seen.column("logp_end_rejected") == [-14.0 - pair for pair in range(4)]
-    assert seen.column("margin end − start") == [2.0] * 4
+    assert seen.column("margin train − start") == [2.0] * 4
     first, *others = seen.texts["details"]
     assert first["credit"]["none"]["chosen"] == [
         ["<b>one", " two", "\u202e", " <script>", "\n"],
@@ -228,6 +228,16 @@ def test_a_text_that_is_too_long_is_cut_and_says_how_much_is_missing(run, monkey
     (role, content, missing) = seen.texts["answers"][seen.places("chosen")[7]][1][0]
     assert (role, len(content), missing) == ("assistant", 999_990, 10)
     assert len(seen.texts["answers"][seen.places("chosen")[0]][1][0]) == 2
+
+
+def test_a_score_that_only_repeats_the_score_is_left_out(tmp_path):
+    prefs = pairs_of(["a"], ["b"])
+    more = prefs.responses.with_columns(score_same=pl.col("score"), score_other=pl.col("score") + 1.0)
+    made_step(tmp_path, 1, "data", "read", lambda d: prefs.then(Step(name="own"), responses=more).save(d / "data"))
+    seen = Unpacked(of(tmp_path))
+    names = {one["name"] for one in seen.set["columns"]}
+    assert "score_same_chosen" not in names
+    assert seen.column("score_other_chosen") == [3.0]
 
 
 def test_without_pairs_there_is_no_explorer(tmp_path):

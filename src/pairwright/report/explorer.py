@@ -271,14 +271,14 @@ def _of_probes(steps: "Sequence[StepView]") -> Iterator[_Source]:
             if probes is None or probes.rows.is_empty():
                 continue
             prefs = Preferences.load(step.folder / FOLDER / "data")
-            frame, details = _probed(prefs, probes)
+            frame, details = _probed(prefs, probes, step.name)
         except BROKEN:
             continue
         says = f"held-out pairs on which {step.name} was probed, as it was at step {probes.steps[-1]:,}"
         yield _Source(f"held out, {step.name}", says, prefs, frame, details=details)
 
 
-def _probed(prefs: Preferences, probes: Probes) -> tuple[pl.DataFrame, dict[int, dict[str, Any]]]:
+def _probed(prefs: Preferences, probes: Probes, name: str) -> tuple[pl.DataFrame, dict[int, dict[str, Any]]]:
     """The pairs with the log-probabilities of the last probe, and the details of each: course and credit."""
     plain_rows = probes.rows.filter(pl.col("asked") == "none")
     last = plain_rows.filter(pl.col("step") == probes.steps[-1])
@@ -289,7 +289,7 @@ def _probed(prefs: Preferences, probes: Probes) -> tuple[pl.DataFrame, dict[int,
         beside = mine.select(pl.col("pair").alias("row"), **{f"{to}_{side}": pl.col(of) for to, of in names.items()})
         frame = frame.join(beside, on="row", how="left", maintain_order="left")
     chosen, rejected = (pl.col(f"logp_end_{side}") - pl.col(f"logp_start_{side}") for side in SIDES)
-    frame = frame.with_columns((chosen - rejected).alias("margin end − start"))
+    frame = frame.with_columns((chosen - rejected).alias(f"margin {name} − start"))
     details: dict[int, dict[str, Any]] = {}
     for (pair,), rows in plain_rows.sort("step").group_by("pair", maintain_order=True):
         course = {side: rows.filter(pl.col("side") == side) for side in SIDES}
@@ -303,7 +303,7 @@ def _probed(prefs: Preferences, probes: Probes) -> tuple[pl.DataFrame, dict[int,
         kept = details.setdefault(pair, {}).setdefault("credit", {}).setdefault(asked, {})
         kept[side] = [[plain(token) for token in tokens], [_rounded(value) for value in credit]]
     has_credit = [bool(details.get(row, {}).get("credit")) for row in frame["row"]]
-    named = pl.Series("credit of tokens", ["shown" if one else "not computed" for one in has_credit])
+    named = pl.Series("credit of tokens", ["yes" if one else "no" for one in has_credit])
     return frame.with_columns(named), details
 
 
@@ -405,7 +405,7 @@ def _columns(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
         base = name.removesuffix(f"_{side}") if side else name
         if name in _IDS:
             yield {"name": name, "base": _IDS[name], "kind": "id", **packed_column(values)}
-        elif values.null_count() == len(values):
+        elif values.null_count() == len(values) or (side and _is_the_score(frame, name, side)):
             continue
         elif values.dtype.is_numeric():
             ranks = not base.startswith(("logp_", "len_", "source_pair", "tokens"))
@@ -413,6 +413,11 @@ def _columns(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
             yield {"name": name, "base": said, "side": side, "kind": "number", "ranks": ranks, **packed_column(values)}
         elif values.n_unique() <= CATEGORIES:
             yield {"name": name, "base": base, "side": side, "kind": "category", **packed_column(values)}
+
+
+def _is_the_score(frame: pl.DataFrame, name: str, side: str) -> bool:
+    """Whether a column of the answers only says again what their score is."""
+    return name.startswith("score_") and name != f"score_{side}" and frame[name].equals(frame[f"score_{side}"])
 
 
 def _asks(frame: pl.DataFrame, form: GoalFormat | None) -> dict[str, str]:

@@ -363,18 +363,25 @@
         visible(h("p", { className: "soft" }), `prompt ${promptId}, ${ids}. logp: nats, summed over the answer. margin: log-ratio of chosen minus that of rejected, in nats, not multiplied with beta.`));
     }
 
+    // What training did to the two log-probabilities: each less what it was at the first step.
     function courseOf(course) {
-      const known = SIDES.flatMap((side) => course[side]).filter((x) => x !== null);
+      const change = (side) => course[side].map((x) => (x === null || course[side][0] === null ? null : x - course[side][0]));
+      const moved = Object.fromEntries(SIDES.map((side) => [side, change(side)]));
+      const known = SIDES.flatMap((side) => moved[side]).filter((x) => x !== null);
+      if (!known.length) return null;
       const [low, high] = [Math.min(...known), Math.max(...known)];
       const [first, last] = [course.steps[0], course.steps[course.steps.length - 1]];
       const x = (step) => 4 + (192 * (step - first)) / (last - first), y = (v) => 54 - (48 * (v - low)) / (high - low || 1);
-      const drawing = shape("svg", { viewBox: "0 0 200 60", class: "ex-course", role: "img", "aria-label": `Log-probability by step, ${SIDES.map((side) => `${side} from ${number(course[side][0])} to ${number(course[side].at(-1))}`).join(", ")} nats` });
+      const said = SIDES.map((side) => `${side} ${signed(moved[side].at(-1))}`).join(", ");
+      const drawing = shape("svg", { viewBox: "0 0 200 60", class: "ex-course", role: "img", "aria-label": `Change of log-probability from step ${first} to ${last}, in nats: ${said}` });
+      drawing.append(shape("line", { x1: 0, x2: 200, y1: y(0), y2: y(0) }));
       for (const side of SIDES) {
-        const points = course.steps.map((step, i) => (course[side][i] === null ? null : `${x(step).toFixed(1)},${y(course[side][i]).toFixed(1)}`)).filter(Boolean);
+        const points = course.steps.map((step, i) => (moved[side][i] === null ? null : `${x(step).toFixed(1)},${y(moved[side][i]).toFixed(1)}`)).filter(Boolean);
         drawing.append(shape("polyline", { points: points.join(" "), class: side }));
       }
-      return h("figure", { className: "ex-courses" }, h("figcaption", {}, h("b", { textContent: "Log-probability during training" }),
-        h("span", { className: "soft", textContent: ` from step ${number(first)} to ${number(last)}: chosen (line) ${number(course.chosen[0])} to ${number(course.chosen.at(-1))}, rejected (dashes) ${number(course.rejected[0])} to ${number(course.rejected.at(-1))} nats` })), drawing);
+      const [line, dashes] = SIDES.map((side) => `${signed(moved[side].at(-1))} (from ${number(course[side][0])})`);
+      return h("figure", { className: "ex-courses" }, h("figcaption", {}, h("b", { textContent: "Change of log-probability" }),
+        h("span", { className: "soft", textContent: ` from step ${number(first)} to ${number(last)}, without a goal in the prompt, in nats: chosen (line) ${line}, rejected (dashes) ${dashes}` })), drawing);
     }
 
     // Tokens shaded by log pi - log start: blue where training made them likelier, orange and underlined where less.
