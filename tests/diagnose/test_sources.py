@@ -153,6 +153,21 @@ def test_several_runs_of_one_name_are_told_apart_by_what_stands_before_them(tmp_
     assert [each.name for each in found.trainings] == ["first/out", "second/out"]
 
 
+def test_the_starts_of_two_runs_are_one_model_where_their_weights_are(tmp_path):
+    """Told by the digests that their steps recorded, so that runs with a start each share one KL budget."""
+    for name, weights in (("one", b"w"), ("two", b"w"), ("three", b"v")):
+
+        def base(directory, weights=weights):
+            (directory / "model").mkdir(parents=True)
+            (directory / "model" / "model.safetensors").write_bytes(weights)
+
+        made_step(tmp_path / name, 1, "base", "scratch", base)
+        made_step(tmp_path / name, 2, "dpo", "train", lambda d: trained(d, model="x"), model="step:base", loss="dpo")
+    one, two, three = sources([tmp_path / name for name in ("one", "two", "three")]).trainings
+    assert one.start == two.start != three.start
+    assert len({each.model for each in (one, two, three)}) == 3
+
+
 def test_what_a_selection_found_of_its_metrics_comes_along(tmp_path):
     agreed = {"pairs": 4, "kept": 2, "chance": 0.5, "common": {"a": {"a": 2}}, "share": {"a": {"a": 1.0}}}
     data = drawn_answers(ROWS).then(Step(name="select", found={"overlap": agreed}))

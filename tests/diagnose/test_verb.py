@@ -9,6 +9,7 @@ from pairwright.diagnose.finding import Diagnosis
 from pairwright.diagnose.verb import diagnose, target_of
 from pairwright.errors import InputError
 from pairwright.pipeline import run as run_recipe
+from pairwright.preferences import Step
 
 
 def parts_of(found, name):
@@ -83,6 +84,26 @@ def test_samples_of_probes_give_a_budget_lengths_and_diversity(tmp_path):
     assert not {"budget", "length_drift", "diversity"} & {each.part for each in found.missing}
 
 
+def test_generated_answers_and_samples_of_probes_are_points_of_two_budgets(tmp_path):
+    """They answer other prompts; together, one model would be two distances."""
+    root = tmp_path / "demo"
+    base = made_step(root, 1, "base", "scratch", lambda d: d.mkdir(exist_ok=True))
+    made_step(root, 2, "t", "train", lambda d: planted(d, samples=samples_of), model="step:base", loss="dpo")
+    lineage = [Step(name="logprobs", settings={"name": name}) for name in ("policy", "start")]
+    rows = [(f"q{i}", None, "a") for i in range(6)]
+    numbers = {"score": 4.0, "logp_policy": -3.0, "logp_start": -7.0, "len_policy": 2.0}
+    read = drawn_answers(rows, lineage=lineage, **{name: [value] * 6 for name, value in numbers.items()})
+    made_step(root, 3, "answers", "generate", lambda d: drawn_answers(rows).save(d / "data"), model="step:t")
+    made_step(root, 4, "read", "logprobs", lambda d: read.save(d / "data"),
+              **{"from": "answers", "model": "step:t", "reference": "step:base"})  # fmt: skip
+    assert base.name == "01-base"
+    found = diagnose(root, draws=100)
+    one, two = parts_of(found, "budget")
+    assert [(row["model"], row["d"]) for row in one.result.table] == [("t", 2.0)]  # 4 nats
+    assert [row["model"] for row in two.result.table] == ["t step 10", "t"]
+    assert (one.subject, two.subject) == ("t", "t (samples of their probes)")
+
+
 def test_answers_asked_for_several_goals_are_calibrated_and_the_trained_one_is_compared_at_its_best_goal(tmp_path):
     root = tmp_path / "demo"
     made_step(root, 1, "base", "train", lambda d: trained(d, model="gone", loss="sft"), model="gone", loss="sft")
@@ -108,10 +129,13 @@ def test_answers_asked_for_several_goals_are_calibrated_and_the_trained_one_is_c
 
 
 def test_several_runs_are_diagnosed_together_and_written_into_the_first(tmp_path):
-    one, two = planted(tmp_path / "one"), planted(tmp_path / "two", chosen=1.0, rejected=0.5)
+    one = planted(tmp_path / "one", samples=samples_of)
+    two = planted(tmp_path / "two", chosen=1.0, rejected=0.5)
     found = diagnose([one, two], draws=100)
     assert found.runs == ("one", "two")
     assert [part.subject for part in parts_of(found, "displacement")] == ["one", "two"]
+    missing = {each.part: each.says for each in found.missing}
+    assert missing["budget"].startswith("two: No answers")  # and not the one that has them
     assert (one / "diagnosis.json").is_file()
     assert not (two / "diagnosis.json").exists()
 

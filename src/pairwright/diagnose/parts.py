@@ -123,7 +123,8 @@ def _drawing(answers: Answers) -> tuple[Any, ...]:
 def _of_budgets(found: Sources, settings: Settings) -> list[Told]:
     """Quality against divergence: one for each start, goal and way of drawing, with all models that have a divergence.
 
-    Answers that were asked otherwise, or cut at another length, are of other distributions.
+    Answers that were asked otherwise, or cut at another length, are of other distributions; samples of probes are
+    answers to other prompts.
     """
     groups: dict[tuple[Any, ...], list[Drawn]] = {}
     for each in found.drawn:
@@ -132,17 +133,22 @@ def _of_budgets(found: Sources, settings: Settings) -> list[Told]:
         for goal in _goals_asked(found, each):
             at = _at(each.answers, goal)
             if at.frame.select(pl.col("kl").count() + pl.col("start_logp").count()).item():
-                groups.setdefault((each.start, goal, *_drawing(at)), []).append(replace(each, answers=at))
+                groups.setdefault((each.start, goal, each.probed, *_drawing(at)), []).append(replace(each, answers=at))
     told: list[Told] = []
-    for (start, goal, *drawing), alike in groups.items():
-        starts = [_as_start(each, goal) for each in found.starts(start) if list(_drawing(each.answers)) == drawing]
-        first = next((each for each in starts if each.frame.height), None)
+    for (start, goal, probed, *drawing), alike in groups.items():
+        same = [each for each in found.starts(start) if [each.probed, *_drawing(each.answers)] == [probed, *drawing]]
+        first = next((each for each in (_as_start(each, goal) for each in same) if each.frame.height), None)
         said = _tried("budget", settings, [each.answers for each in alike], start=first)
-        told.append(_noted(said, [f"{each.answers.name}: {note}" for each in alike for note in each.notes]))
-    if not told:
-        whys = [note for each in found.drawn for note in each.notes if note.startswith("There is no KL")]
-        says = whys[0] if whys else "No answers have log-probabilities of the model and of its start."
-        told.append(Missing(part="budget", says=says, remedy=_RATIOS))
+        said = _noted(said, [f"{each.answers.name}: {note}" for each in alike for note in each.notes])
+        told.append(_of(said, goal, " (samples of their probes)" if probed else ""))
+    measured = {each.answers.training for alike in groups.values() for each in alike}
+    wanting = [each for each in found.trainings if each.prefers and each.name not in measured]
+    if wanting or not told:
+        theirs = [note for training in wanting for each in found.of(training) for note in each.notes]
+        why = next((note for note in theirs if note.startswith("There is no KL")), "")
+        says = why or "No answers have log-probabilities of the model and of its start."
+        names = ", ".join(each.name for each in wanting)
+        told.append(Missing(part="budget", says=f"{names}: {says}" if names else says, remedy=_RATIOS))
     return told
 
 
@@ -182,6 +188,14 @@ def _tried(name: str, settings: Settings, *data: Any, **own: Any) -> Told:
     except InputError as error:
         subject = own.get("subject")
         return Missing(part=name, says=f"{subject}: {error}" if subject else str(error), remedy="")
+
+
+def _of(told: Told, goal: float | None, which: str) -> Told:
+    """A part whose subject tells which answers it is of."""
+    if isinstance(told, Missing):
+        return told
+    asked = "" if goal is None else f" asked for {goal:g}"
+    return told.model_copy(update={"subject": f"{told.subject}{asked}{which}"})
 
 
 def _noted(told: Told, notes: Iterable[str]) -> Told:

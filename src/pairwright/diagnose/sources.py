@@ -8,7 +8,7 @@ written; what cannot be read is left out and named.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class Drawn:
         model: how the model that gave them is known here.
         start: how the model is known that their `start_logp` and `kl` are of; empty where they have none.
         at_start: whether the model is one that a training of these runs started from, unchanged.
+        probed: whether they are samples of a probe, and not of a `generate` step.
         notes: what a reader of their divergence should know; one that begins with `There is no KL` says why.
     """
 
@@ -77,6 +78,7 @@ class Drawn:
     model: str
     start: str = ""
     at_start: bool = False
+    probed: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -138,20 +140,18 @@ def sources(runs: Sequence[str | Path]) -> Sources:
     paths = [Path(run) for run in runs]
     names = _names(paths)
     found = [_one(path, name, several=len(paths) > 1) for path, name in zip(paths, names, strict=True)]
-    whole = Sources(
-        runs=tuple(names),
-        trainings=tuple(each for part in found for each in part.trainings),
-        selections=tuple(each for part in found for each in part.selections),
-        unread=tuple(each for part in found for each in part.unread),
+    same = _same_weights([each for part in found for each in _places(part)])
+    trainings = tuple(
+        replace(each, start=same.get(each.start, each.start)) for part in found for each in part.trainings
     )
     generated = [each for part in found for each in part.drawn]
-    probed = [each for training in whole.trainings for each in _of_samples(training)]
+    probed = [each for training in trainings for each in _of_samples(training)]
     return Sources(
-        whole.runs,
-        whole.trainings,
-        tuple(_named(each, whole.trainings) for each in generated) + tuple(probed),
-        whole.selections,
-        whole.unread,
+        runs=tuple(names),
+        trainings=trainings,
+        drawn=tuple(_named(each, trainings, same) for each in generated) + tuple(probed),
+        selections=tuple(each for part in found for each in part.selections),
+        unread=tuple(each for part in found for each in part.unread),
     )
 
 
@@ -159,6 +159,30 @@ def is_training(directory: Path) -> bool:
     """Whether a directory is that of one training, ours or one of transformers."""
     ours = ("training.json", "metrics.jsonl", "probes/probes.json")
     return any((directory / name).is_file() for name in ours) or _state(directory) is not None
+
+
+def _places(found: Sources) -> list[str]:
+    """Every model that a run speaks of, as it is known there."""
+    return [
+        place for part in (found.trainings, found.drawn) for each in part for place in (each.start, each.model) if place
+    ]
+
+
+def _same_weights(places: Sequence[str]) -> dict[str, str]:
+    """The first of all models with the same weights, for each model whose step recorded their digests.
+
+    Two runs with the same recipe up to their trainings have a start each, and it is one model all the same.
+    """
+    first: dict[tuple[tuple[str, str], ...], str] = {}
+    found = {}
+    for place in dict.fromkeys(places):
+        outputs = _object((_json(Path(place) / "done.json") or {}).get("outputs"))
+        weights = sorted(
+            (name, str(value)) for name, value in outputs.items() if re.match(r"model/.*\.(safetensors|bin)$", name)
+        )
+        if weights:
+            found[place] = first.setdefault(tuple(weights), place)
+    return found
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -332,14 +356,20 @@ def _models_read(step: _Step, by_name: Mapping[str, _Step], folders: Mapping[str
     return found
 
 
-def _named(drawn: Drawn, trainings: Sequence[Training]) -> Drawn:
+def _named(drawn: Drawn, trainings: Sequence[Training], same: Mapping[str, str]) -> Drawn:
     """Answers with the training that their model is of, and whether a training started there."""
     mine = next((each for each in trainings if each.model == drawn.model), None)
-    from_here = [each for each in trainings if each.start == drawn.model]
+    known = same.get(drawn.model, drawn.model)
+    at_start = any(each.start == known for each in trainings)
     settings = {**(mine.settings if mine else {}), **drawn.answers.settings}
-    training = mine.name if mine else ""
-    answers = Answers(drawn.answers.name, drawn.answers.frame, training, None, settings)
-    return Drawn(answers, drawn.model, drawn.start, bool(from_here), drawn.notes)
+    answers = Answers(drawn.answers.name, drawn.answers.frame, mine.name if mine else "", None, settings)
+    return replace(
+        drawn,
+        answers=answers,
+        model=known if at_start else drawn.model,
+        start=same.get(drawn.start, drawn.start),
+        at_start=at_start,
+    )
 
 
 def _of_samples(training: Training) -> Iterator[Drawn]:
@@ -353,12 +383,13 @@ def _of_samples(training: Training) -> Iterator[Drawn]:
         frame = part.select(pl.col(name).cast(kind) for name, kind in ANSWERS.items())
         if number == 0:
             answers = Answers(f"start of {training.name}", frame, "", None, settings)
-            yield Drawn(answers, training.start, training.start, at_start=True)
+            yield Drawn(answers, training.start, training.start, at_start=True, probed=True)
         elif number == last:
-            yield Drawn(Answers(training.name, frame, training.name, None, settings), training.model, training.start)
+            answers = Answers(training.name, frame, training.name, None, settings)
+            yield Drawn(answers, training.model, training.start, probed=True)
         else:
             answers = Answers(f"{training.name} step {number}", frame, training.name, int(number), settings)
-            yield Drawn(answers, f"{training.model}@{number}", training.start)
+            yield Drawn(answers, f"{training.model}@{number}", training.start, probed=True)
 
 
 def _identity(said: str, folders: Mapping[str, Path]) -> str:
