@@ -12,6 +12,8 @@ from pairwright.report.views import RunView, StepView
 
 HEADLINE = {"compare": 1, "pairs": 2, "control": 2}
 """So many of an evaluation's measures, which come most important first, stand in the headline; all are below it."""
+FIRST = 4
+"""So many of a diagnostic's measures stand open."""
 METRIC = {"name": "", "value": None, "low": None, "high": None, "n": None, "says": ""}
 """What stands for the parts that a measure lacks."""
 
@@ -61,7 +63,13 @@ def part_measures(part: Part) -> dict[str, Any]:
     """A diagnostic as the table of measures reads it."""
     metrics = [metric.model_dump(mode="json") for metric in part.result.metrics]
     rows = list(part.result.table)
-    return {"metrics": metrics, "first": metrics, "notes": part.result.notes, "rows": rows, "columns": columns(rows)}
+    return {
+        "metrics": metrics,
+        "first": metrics[:FIRST],
+        "notes": part.result.notes,
+        "rows": rows,
+        "columns": columns(rows),
+    }
 
 
 def by_goal(run: RunView) -> dict[str, Any]:

@@ -28,6 +28,17 @@
     return seen(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   }
 
+  // A long title of an axis in lines that fit beside a chart.
+  function inLines(text, longest) {
+    const lines = [""];
+    for (const word of String(text).split(" ")) {
+      const last = lines.length - 1;
+      if (lines[last] && lines[last].length + word.length >= longest) lines.push(word);
+      else lines[last] += (lines[last] ? " " : "") + word;
+    }
+    return lines.map(plain).join("<br>");
+  }
+
   function plotly() {
     if (!window.Plotly) {
       const script = document.createElement("script");
@@ -81,8 +92,8 @@
     const chart = charts.get(id), place = document.getElementById(id);
     if (!chart || !place) return;
     const palette = dark.matches && !onPaper() ? colours.dark : colours.light;
-    const axis = (title) => ({
-      title: { text: plain(title), font: { size: 12 }, standoff: 8 }, gridcolor: css("--grid"), linecolor: css("--line"),
+    const axis = (title, longest) => ({
+      title: { text: inLines(title, longest), font: { size: 12 }, standoff: 8 }, gridcolor: css("--grid"), linecolor: css("--line"),
       tickcolor: css("--line"), zeroline: false, automargin: true, fixedrange: true,
     });
     let coloured = 0;
@@ -91,12 +102,11 @@
     const layout = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { t: 8, r: 10, b: 44, l: 52 },
       font: { color: css("--ink"), family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif", size: 12 },
-      xaxis: { ...axis(chart.x), type: text ? "category" : "linear", nticks: 12 }, yaxis: axis(chart.y),
+      xaxis: { ...axis(chart.x, 60), type: text ? "category" : "linear", nticks: 12 }, yaxis: axis(chart.y, 32),
       showlegend: chart.series.length > 1, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
       hovermode: "closest", bargap: 0.18, barmode: "group",
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--line"), font: { color: css("--ink") } },
     };
-    if (chart.y.length > 42) layout.yaxis.title.font.size = 10.5;
     plotly().react(place, lines, layout, { responsive: true, displaylogo: false, displayModeBar: false });
     drawn.add(id);
   }
