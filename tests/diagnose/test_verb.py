@@ -47,7 +47,15 @@ def test_what_is_returned_is_what_is_written_and_the_same_again(tmp_path):
     assert (root / "diagnosis.json").read_bytes() == first
 
 
+def test_a_trainer_that_left_nothing_but_its_log_is_told_of_the_callback(tmp_path):
+    """Of a model whose start is not known, nothing can be asked afterwards."""
+    log(tmp_path / "t", [{"step": 1, "logps/chosen": -20.0, "logps/rejected": -20.0}])
+    missing = {each.part: each for each in diagnose(tmp_path / "t").missing}
+    assert "add_callback(Probe(" in missing["unlearning"].remedy
+
+
 def test_a_training_without_probes_says_what_it_lacks_and_how_to_get_it(tmp_path):
+    trained(tmp_path / "t", model="hub/start")
     log(
         tmp_path / "t",
         [{"step": i, "logps/chosen": -20.0 - i, "logps/rejected": -20.0 - 2 * i} for i in range(1, 21)],
@@ -215,3 +223,30 @@ def test_a_step_of_a_recipe_writes_its_diagnosis_into_its_own_directory_and_is_n
     assert "training" in {each["part"] for each in kept["missing"]}
     assert ran.steps[-1].headline == {"warnings": 0, "missing": len(kept["missing"])}
     assert run_recipe(recipe, output="out").reused == {"data", "few", "diagnose"}
+
+
+def test_a_real_training_is_probed_by_a_step_and_neither_is_done_twice(tmp_path, monkeypatch):
+    """From nothing: a model of random weights moves in eight steps, and everything that needs models is there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PAIRWRIGHT_CACHE", str(tmp_path / "cache"))
+    gold = "pairwright.worlds.lists:gold"
+    train = {"do": "train", "model": "step:start", "loss": "dpo", "beta": 0.1, "learning_rate": 1e-2, "max_steps": 8}
+    recipe = [
+        {"name": "data", "do": "world", "what": "lists", "prompts": 40, "answers": 2, "seed": 1},
+        {"do": "split", "test": 0.25},
+        {"do": "pair", "rule": "best_worst"},
+        {"name": "start", "do": "scratch", "kind": "word", "hidden_size": 16, "layers": 1, "heads": 2,
+         "max_length": 128},
+        {"name": "dpo", **train, "from": "pair", "save_strategy": "no", "per_device_train_batch_size": 8},
+        {"do": "diagnose", "data": "step:pair", "samples": 1, "max_new_tokens": 8, "scorer": gold, "draws": 100},
+    ]  # fmt: skip
+    ran = run_recipe(recipe, output="out")
+    kept = json.loads((ran.step("diagnose") / "diagnosis.json").read_text())
+    parts = {part["name"]: part for part in kept["parts"]}
+    assert {"displacement", "over_optimisation", "margins", "length_reward", "credit", "budget", "length_drift",
+            "diversity"} <= set(parts)  # fmt: skip
+    (row,) = parts["budget"]["result"]["table"]
+    assert (row["model"], row["kl_by"]) == ("dpo", "exact")
+    assert row["kl_exact"] > 0
+    assert row["d"] == pytest.approx(row["kl_exact"] ** 0.5)
+    assert len(run_recipe(recipe, output="out").reused) == len(recipe)

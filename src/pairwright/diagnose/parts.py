@@ -21,6 +21,10 @@ _PROBE = (
     "`pairwright diagnose RUN --data DATA` asks the models that are there about the held-out pairs of DATA; "
     "`probe_every: 50` in the training asks as it goes on."
 )
+_CALLBACK = (
+    "Train with `trainer.add_callback(Probe(prefs, output=...))` of pairwright.probes.callback: nothing here says "
+    "which model training started from, so it cannot be asked afterwards."
+)
 _ANSWERS = (
     "Let `generate` ask both the model and the model it started from, the same held-out prompts and the same goal; "
     "or probe with `--data DATA --samples 1`."
@@ -36,19 +40,20 @@ _OVERLAP = "Select by a model's margin: `- {do: select, metric: alignment_potent
 def of_trainings(found: Sources, settings: Settings) -> list[Told]:
     """What probes and logged rows say of each training."""
     told: list[Told] = []
-    wanting = []
+    wanting: dict[str, list[str]] = {}
     for training in found.trainings:
         if not training.prefers:
             continue
         if training.probes is not None and training.probes.steps:
             told += [_tried(name, settings, training.probes, subject=training.name) for name in ON_PROBES]
             continue
-        wanting.append(training.name)
+        remedy = _PROBE if training.start else _CALLBACK
+        wanting.setdefault(remedy, []).append(training.name)
         if any("logps/rejected" in row for row in training.rows):
             told.append(_tried("displacement_of_logs", settings, training.rows, subject=training.name))
-    if wanting:
-        says = f"{', '.join(wanting)}: nobody asked the model about held-out pairs as training went on."
-        told += [Missing(part=name, says=says, remedy=_PROBE) for name in ON_PROBES]
+    for remedy, names in wanting.items():
+        says = f"{', '.join(names)}: nobody asked the model about held-out pairs as training went on."
+        told += [Missing(part=name, says=says, remedy=remedy) for name in ON_PROBES]
     if not any(training.prefers for training in found.trainings):
         says = "There is no training on preferences here."
         told.append(Missing(part="training", says=says, remedy="Give the directory of one, or of a run that has one."))

@@ -61,8 +61,10 @@ STEPS: dict[str, Verb] = {
     "score": Verb(
         call="pairwright.scorers:score",
         gives="data",
+        paths={"keep": "checkpoints"},
         reads=(*_MODELS, "policy", "like", "prompt"),
         rest=plugs.scorer_settings,
+        resumable=True,
         slow=True,
     ),
     "logprobs": Verb(call="pairwright.logprobs:logprobs", gives="data", takes=("data",), reads=_MODELS, slow=True),
@@ -124,6 +126,7 @@ STEPS: dict[str, Verb] = {
         gives="diagnosis",
         data=None,
         paths={"output": "diagnosis.json"},
+        reads=("start",),
         whole_run="runs",
         slow=True,  # with data
     ),
