@@ -37,17 +37,17 @@ def model(tmp_path_factory):
 
 def test_what_is_put_is_found_by_the_same_job_and_by_no_other(tmp_path):
     with Kept(tmp_path / "k", "one") as kept:
-        assert kept.found == {}
+        assert kept.drawn == {}
         kept.put([(4, A), (0, B)])
         kept.put([])
-        assert Kept(tmp_path / "k", "one").found == {4: A, 0: B}
+        assert Kept(tmp_path / "k", "one").drawn == {4: A, 0: B}
         kept.put([(1, A)])
-    assert Kept(tmp_path / "k", "one").found == {4: A, 0: B, 1: A}
+    assert Kept(tmp_path / "k", "one").drawn == {4: A, 0: B, 1: A}
     with Kept(tmp_path / "k", "two") as other:
-        assert other.found == {}
+        assert other.drawn == {}
         other.put([(0, A)])
-    assert Kept(tmp_path / "k", "two").found == {0: A}
-    assert Kept(tmp_path / "k", "one").found == {}  # what another job left is not kept for ever
+    assert Kept(tmp_path / "k", "two").drawn == {0: A}
+    assert Kept(tmp_path / "k", "one").drawn == {}  # what another job left is not kept for ever
 
 
 def test_nothing_is_written_before_something_is_done(tmp_path):
@@ -64,9 +64,9 @@ def test_half_a_line_is_passed_over_and_does_not_spoil_the_next(tmp_path, left):
     file = tmp_path / "answers.jsonl"
     file.write_bytes(file.read_bytes()[:-left])
     with Kept(tmp_path, "one") as kept:
-        assert kept.found == {0: A}
+        assert kept.drawn == {0: A}
         kept.put([(1, B)])
-    assert Kept(tmp_path, "one").found == {0: A, 1: B}
+    assert Kept(tmp_path, "one").drawn == {0: A, 1: B}
 
 
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):

@@ -41,6 +41,7 @@ FLOORS = {
     "reader": Floor(0, LIGHT),
     "place": Floor(0, LIGHT),
     "progress": Floor(0, LIGHT),
+    "kept": Floor(0, LIGHT),
     "cluster": Floor(0, LIGHT),  # ray is asked for by `need`
     "goals": Floor(1, TABLES),
     "gather": Floor(1, TABLES),

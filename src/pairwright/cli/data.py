@@ -25,7 +25,7 @@ from pairwright.cli.out import is_flat, keep_apart, read_in, tell, write_out
 from pairwright.errors import InputError
 from pairwright.pipeline.plugs import SLOTS, settings_of_plugs
 from pairwright.pipeline.recipe import key_values, value_of
-from pairwright.pipeline.signature import REQUIRED, Function, Setting, Signature
+from pairwright.pipeline.signature import REQUIRED, Function, Setting, Signature, load
 from pairwright.pipeline.steps import STEPS, check_step, settings_schema
 from pairwright.plug import nearest
 from pairwright.preferences import Layout
@@ -49,6 +49,8 @@ _SCALE = Flag(
 )
 _FURTHER: dict[str, tuple[Flag, ...]] = {"score": (_SCALE,)}
 """Flags for settings whose types no flag can say: mappings, as YAML."""
+_KEEPS = {"score": "pairwright.scorers:forget"}
+"""Verbs that keep what is done while they work, and what forgets it."""
 _NEED_PAIRS = ("score", "split", "logprobs", "select", "relabel")
 """Verbs that make no pairs."""
 
@@ -78,9 +80,14 @@ def change(verb: str, arguments: Sequence[str]) -> int:
             f"of pairs; name a directory (-o {_bare_name(output)}), which holds answers, and make pairs later "
             "(pairwright pair)"
         )
-    prefs = function(source, **settings)
+    # Beside the output, so that the same command goes on where it was killed.
+    forget, beside = _KEEPS.get(verb), output.with_name(f"{output.name}.unfinished")
+    prefs = function(source, **settings, **({"keep": beside} if forget else {}))
     if writes:  # of the processes of `accelerate launch`, which all have the whole result, one
-        tell(prefs, write_out(prefs, output), as_json=given["json"], since=len(source.lineage))
+        written = write_out(prefs, output)
+        if forget:
+            load(forget)(beside)
+        tell(prefs, written, as_json=given["json"], since=len(source.lineage))
     return 0
 
 

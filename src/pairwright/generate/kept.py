@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from pairwright.errors import InputError
 from pairwright.generate.request import Drawn, Part, Request
+from pairwright.kept import KeptLines, forget_lines, read_parts
 from pairwright.logprobs.digest import model_digest
 from pairwright.runs import digest_file, digest_of
 
@@ -17,81 +15,30 @@ FILE = "answers.jsonl"
 """Its name, in the directory that is given for it."""
 
 
-class Kept:
+class Kept(KeptLines):
     """A file with a line for each part of a job that is done; a context manager.
-
-    A line is written whole when its part is done, so that a killed process loses what was in work and no more. Each
-    names the job that it belongs to (`key_of`); lines of another job, and half a line, are passed over.
 
     Args:
         folder: the directory of the file; made when first needed.
-        key: of the job.
+        key: of the job (`key_of`).
 
     Raises:
         InputError: what is there cannot be read, or (by `put`) nothing can be written there.
     """
 
     def __init__(self, folder: str | Path, key: str) -> None:
-        self._path, self._key = Path(folder) / FILE, key
-        self._file: int | None = None
-        try:
-            self._there = self._path.read_bytes()
-        except FileNotFoundError:
-            self._there = b""
-        except OSError as error:
-            raise InputError(self._trouble(error)) from error
-        lines = [line for line in map(self._read, self._there.split(b"\n")) if line is not None]
-        self.found: dict[int, Drawn] = {place: drawn for line in lines for place, drawn in line}
+        super().__init__(Path(folder) / FILE, key, what="answers")
+        self.drawn: dict[int, Drawn] = {place: drawn for part in read_parts(self, _read) for place, drawn in part}
         """The answers of this job that an earlier attempt drew, by the number of their request."""
 
     def put(self, part: Part) -> None:
         """Keep a part; when this returns, it outlives the process."""
-        if not part:
-            return
-        answers = [[place, *drawn] for place, drawn in part]
-        line = json.dumps({"job": self._key, "answers": answers}, ensure_ascii=False, allow_nan=False)
-        try:
-            if self._file is None:
-                self._file = self._open()
-            self._write(self._file, line.encode("utf-8", "surrogatepass") + b"\n")
-        except OSError as error:
-            raise InputError(self._trouble(error)) from error
+        if part:
+            super().put([[place, *drawn] for place, drawn in part])
 
-    def __enter__(self) -> "Kept":
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            os.close(self._file)
-
-    def _open(self) -> int:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        # What another job left there would only grow.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if self.found else os.O_TRUNC)
-        file = os.open(self._path, flags, 0o644)
-        if self.found and not self._there.endswith(b"\n"):
-            self._write(file, b"\n")
-        return file
-
-    @staticmethod
-    def _write(file: int, line: bytes) -> None:
-        left = memoryview(line)
-        while left:
-            left = left[os.write(file, left) :]
-
-    def _trouble(self, error: OSError) -> str:
-        return f"answers cannot be kept in {self._path.parent} ({error.strerror}); choose another place for the output"
-
-    def _read(self, line: bytes) -> list[tuple[int, Drawn]] | None:
-        try:
-            said = json.loads(line.decode("utf-8", "surrogatepass"))
-            if said["job"] != self._key:
-                return None
-            return [(int(place), Drawn(*rest)) for place, *rest in said["answers"]]
-        except (ValueError, KeyError, TypeError):  # half a line
-            return None
+def _read(part: Any) -> list[tuple[int, Drawn]]:
+    return [(int(place), Drawn(*rest)) for place, *rest in part]
 
 
 def key_of(requests: Sequence[Request], engine: str, settings: Mapping[str, Any], model: str) -> str:
@@ -122,6 +69,4 @@ def what_it_is(model: str | Path) -> str:
 
 def forget(folder: str | Path) -> None:
     """Forget the answers kept in a directory, whose output is written now."""
-    (Path(folder) / FILE).unlink(missing_ok=True)
-    if Path(folder).is_dir() and not any(Path(folder).iterdir()):
-        Path(folder).rmdir()
+    forget_lines(folder, FILE)

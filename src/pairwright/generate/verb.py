@@ -137,13 +137,13 @@ def _given(
     if keep is None:
         return _collected(ask(requests), {}, len(requests), lambda part: None)
     with Kept(keep, key()) as kept:
-        if kept.found:
+        if kept.drawn:
             print(
-                f"generate: {len(kept.found):,} of {len(requests):,} answers are there from an earlier attempt",
+                f"generate: {len(kept.drawn):,} of {len(requests):,} answers are there from an earlier attempt",
                 file=sys.stderr,
             )
-        left = [each._replace(answered=i in kept.found) for i, each in enumerate(requests)]
-        return _collected(ask(left), kept.found, len(requests), kept.put)
+        left = [each._replace(answered=i in kept.drawn) for i, each in enumerate(requests)]
+        return _collected(ask(left), kept.drawn, len(requests), kept.put)
 
 
 def _collected(

@@ -184,8 +184,8 @@ def _run_all(plan: Sequence[Planned], root: Path, progress: Progress) -> Ran:
             result = _call(step, directory, root, directories, kinds)
             headline = _keep(step.verb.gives, result, directory)
             record = finish(directory, asked, seconds=time.monotonic() - start, headline=headline)
-            if step.verb.gives == "answers":  # what was kept for a second attempt is in the output now
-                shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+            if "keep" in step.verb.paths:  # what was kept for a second attempt is in the output now
+                shutil.rmtree(directory / step.verb.paths["keep"], ignore_errors=True)
             progress.ends(step.number, len(plan), step.name, _outcome(record, in_time(record.seconds)))
         done[step.name] = record
     return Ran(root, tuple(done.values()), frozenset(reused))

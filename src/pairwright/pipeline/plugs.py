@@ -31,6 +31,8 @@ SLOTS: dict[str, tuple[Slot, ...]] = {
     "evolve": (Slot("engine", "pairwright.generate.table:ENGINES", "engine"),),
 }
 """Which plugs a verb hands settings on to."""
+_FILLED: dict[str, frozenset[str]] = {"score": frozenset({"keep"})}
+"""Settings of plugs that a verb fills in, from what a run or a command says."""
 
 
 def metric_settings(
@@ -112,8 +114,9 @@ def settings_of_plugs(verb: str, own: Mapping[str, Any]) -> dict[str, Setting]:
     theirs: dict[str, Setting] = {}
     for slot in SLOTS.get(verb, ()):
         plug = find(_table(slot), str(own[slot.setting]), kind=slot.kind)
-        settable = settings_of(plug)
-        theirs |= {key: value for key, value in signature(plug).settings.items() if key in settable}
+        settable = settings_of(plug).keys()
+        filled = _FILLED.get(verb, frozenset())
+        theirs |= {key: value for key, value in signature(plug).settings.items() if key in settable - filled}
     return theirs
 
 

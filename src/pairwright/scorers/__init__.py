@@ -15,7 +15,7 @@ from pairwright.scorers.reward_model import reward_model
 from pairwright.scorers.rules import VERIFIERS, Unsaid, rules
 from pairwright.scorers.sample import Sample, Score, Scores
 from pairwright.scorers.table import SCORERS
-from pairwright.scorers.verb import score
+from pairwright.scorers.verb import forget, score
 from pairwright.scorers.win_probability import win_probability
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Scores",
     "Unsaid",
     "column",
+    "forget",
     "implicit",
     "judge",
     "ranker",

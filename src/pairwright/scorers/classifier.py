@@ -9,9 +9,11 @@ take, and a model that minds the padding all the same is refused.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +22,9 @@ from numpy.typing import NDArray
 
 from pairwright.cluster import each_on_cluster, found_elsewhere
 from pairwright.errors import InputError, PairwrightError, need
+from pairwright.kept import KeptLines, read_parts
 from pairwright.logprobs.columns import rotary_border
+from pairwright.logprobs.digest import model_digest
 from pairwright.logprobs.models import ADAPTER, Dtype, device_for_models, no_bars
 from pairwright.logprobs.ranks import Ranks, ranks
 from pairwright.progress import Ticker
@@ -32,6 +36,8 @@ Outputs = dict[str, NDArray[np.float64]]
 
 _ABOUT: dict[str, float] = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.1}
 """How far a number may lie, as a share of 1 + its size, from that of the same text in a padded batch."""
+_FILE, _SCORES = "scores-{}.jsonl", "scores"
+"""The file of kept batches of each process, and the word for them."""
 _UNLIMITED = 1_000_000
 """Tokenizers that know no limit say a very large number."""
 
@@ -143,6 +149,7 @@ def classify(
     batch_tokens: int,
     label: str,
     ray: bool = False,
+    keep: str | Path | None = None,
     expect: Callable[[Mapping[str, int]], object] = lambda widths: None,
 ) -> Outputs:
     """What a classifier says of texts, each by itself.
@@ -156,6 +163,9 @@ def classify(
         batch_tokens: tokens of a batch with its padding, at most; a longer text is a batch of its own.
         label: what the progress line and the errors call it.
         ray: compute the batches on a Ray cluster.
+        keep: a directory in which finished batches are kept (`forget` removes them). Called again with the same texts,
+            model and settings, a job that was killed computes only the batches that are missing, and gives the same
+            bits.
         expect: gets the number of columns of each field when the first batch is done, and may raise an error.
 
     Returns:
@@ -173,13 +183,15 @@ def classify(
     distinct = sorted(set(keys), key=lambda key: (-len(key), key))
     rows = [np.frombuffer(key, dtype=np.int32) for key in distinct]
     groups = list(batches([len(row) for row in rows], budget=batch_tokens, border=rotary_border(config)))
+    content = b"".join(hashlib.sha256(key).digest() for key in distinct)
     with ranks() as job:
-        told = repr((sorted(asdict(classifier).items()), batch_tokens, ray)).encode()
-        if not job.same(hashlib.sha256(told + b"".join(hashlib.sha256(key).digest() for key in distinct)).digest()):
+        told = repr((sorted(asdict(classifier).items()), batch_tokens, ray, keep is None)).encode()
+        if not job.same(hashlib.sha256(told + content).digest()):
             raise PairwrightError(f"{label}: the processes of this job were not given the same data, settings or model")
         if ray and job.size > 1:
             raise InputError("a cluster of Ray has its own processes: start one process, or leave ray out")
-        found = _share(rows, groups, classifier, job, label=label, ray=ray, expect=expect)
+        with _keeping(keep, classifier, batch_tokens, content, job.rank) as kept:
+            found = _share(rows, groups, classifier, job, kept, label=label, ray=ray, expect=expect)
     place = {key: at for at, key in enumerate(distinct)}
     back = [place[key] for key in keys]
     return {field: values[back] for field, values in found.items()}
@@ -266,6 +278,7 @@ def _share(
     groups: Sequence[tuple[int, int]],
     classifier: Classifier,
     job: Ranks,
+    kept: "_Kept",
     *,
     label: str,
     ray: bool,
@@ -273,17 +286,25 @@ def _share(
 ) -> Outputs:
     """The numbers of all different texts; this process computes every n-th batch of them."""
     mine = groups[job.rank :: job.size]
-    ticker = None if job.rank else Ticker(label, sum(len(row) for a, b in mine for row in rows[a:b]), "tokens")
+    there = [(group, kept.outputs[group]) for group in mine if group in kept.outputs]
+    left = [group for group in mine if group not in kept.outputs]
+    if there and not job.rank:
+        print(f"{label}: {len(there):,} of {len(mine):,} batches are there from an earlier attempt", file=sys.stderr)
+    ticker = None if job.rank else Ticker(label, sum(len(row) for a, b in left for row in rows[a:b]), "tokens")
     found: Outputs = {}
     done = 0
-    for number, outputs in (_on_cluster if ray else _computed)(rows, mine, classifier):
-        start, end = mine[number]
+    fresh = ((left[number], each) for number, each in (_on_cluster if ray else _computed)(rows, left, classifier))
+    for group, outputs in chain(there, fresh):
+        start, end = group
         if not found:
             expect({field: values.shape[1] for field, values in outputs.items()})
             found = {field: np.zeros((len(rows), values.shape[1])) for field, values in outputs.items()}
         for field, values in outputs.items():
             found[field][start:end] = values
         done += 1
+        if group in kept.outputs:
+            continue
+        kept.put(group, outputs)
         if ticker is not None:
             ticker.add(sum(map(len, rows[start:end])))
     if done < len(mine):
@@ -295,6 +316,58 @@ def _share(
     blank = {each: np.zeros((len(rows), width)) for each, width in zip(classifier.fields, widths.tolist(), strict=True)}
     # Each text is in the batch of one process and zero in all others, so nothing is ever added to its number.
     return {field: job.added(values) for field, values in (blank | found).items()}
+
+
+class _Kept:
+    """The batches of a job that are done, in a file for each process.
+
+    Args:
+        folder: of the files; None keeps nothing.
+        key: of the job.
+        rank: of this process.
+    """
+
+    def __init__(self, folder: Path | None, key: str, rank: int) -> None:
+        self.outputs: dict[tuple[int, int], Outputs] = {}
+        """The batches that an earlier attempt computed, by where they begin and end among the texts."""
+        self._lines = None if folder is None else KeptLines(folder / _FILE.format(rank), key, what=_SCORES)
+        if folder is not None and self._lines is not None:
+            # All of them: the earlier attempt may have had another number of processes.
+            others = [KeptLines(path, key, what=_SCORES) for path in sorted(folder.glob(_FILE.format("*")))]
+            self.outputs = dict(part for lines in (self._lines, *others) for part in read_parts(lines, _batch_of))
+
+    def put(self, group: tuple[int, int], outputs: Outputs) -> None:
+        """Keep a batch; when this returns, it outlives the process."""
+        if self._lines is not None:
+            self._lines.put([*group, {field: values.tolist() for field, values in outputs.items()}])
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._lines is not None:
+            self._lines.__exit__(None, None, None)
+
+
+@contextmanager
+def _keeping(
+    keep: str | Path | None, classifier: Classifier, batch_tokens: int, content: bytes, rank: int
+) -> Iterator[_Kept]:
+    """The kept batches of a job, which is known by its model's content, its settings and its texts."""
+    key = ""
+    if keep is not None:
+        said = sorted((name, value) for name, value in asdict(classifier).items() if name != "model")
+        told = repr((model_digest(classifier.model), said, batch_tokens)).encode()
+        key = hashlib.sha256(told + content).hexdigest()
+    kept = _Kept(None if keep is None else Path(keep), key, rank)
+    try:
+        yield kept
+    finally:
+        kept.close()
+
+
+def _batch_of(part: Any) -> tuple[tuple[int, int], Outputs]:
+    start, end, outputs = part
+    found = {field: np.asarray(values, dtype=np.float64).reshape(end - start, -1) for field, values in outputs.items()}
+    return (start, end), found
 
 
 def _computed(

@@ -37,6 +37,7 @@ def ranker(
     max_length: int | None = None,
     trust_remote_code: bool = False,
     ray: bool = False,
+    keep: str | Path | None = None,
 ) -> Scores:
     """The mean probability that an answer beats each other answer to its prompt, by a model that compares two.
 
@@ -71,6 +72,7 @@ def ranker(
         max_length: tokens of a comparison; None is all that the model has positions for.
         trust_remote_code: run Python code that lies beside the model; only for one that you trust.
         ray: compute on a Ray cluster; as in `logprobs`.
+        keep: a directory in which finished batches are kept, for a job that is killed; as in `score`.
 
     Raises:
         InputError: there is no such model, a part of it has no weights, its output is not one number, its tokenizer has
@@ -106,6 +108,7 @@ def ranker(
         batch_tokens=batch_tokens,
         label="ranker",
         ray=ray,
+        keep=keep,
         expect=one_number,
     )
     values: list[float | None] = [None] * prefs.counts().responses

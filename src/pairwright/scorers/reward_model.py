@@ -40,6 +40,7 @@ def reward_model(
     max_length: int | None = None,
     trust_remote_code: bool = False,
     ray: bool = False,
+    keep: str | Path | None = None,
 ) -> Scores:
     """What a reward model (`AutoModelForSequenceClassification`) says of each answer after its prompt.
 
@@ -72,6 +73,7 @@ def reward_model(
         max_length: tokens of a conversation; None is all that the model has positions for.
         trust_remote_code: run Python code that lies beside the model; only for one that you trust.
         ray: compute on a Ray cluster; as in `logprobs`.
+        keep: a directory in which finished batches are kept, for a job that is killed; as in `score`.
 
     Raises:
         InputError: there is no such model, a part of it has no weights, its tokenizer has no chat template or no pad
@@ -105,6 +107,7 @@ def reward_model(
         batch_tokens=batch_tokens,
         label="reward_model",
         ray=ray,
+        keep=keep,
         expect=named,
     )
     if not read.texts:

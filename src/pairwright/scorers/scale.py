@@ -24,7 +24,7 @@ KINDS = ("range", "percentiles", "like")
 _WORK = frozenset(
     [
         *("into", "unscored", "scale"),  # the verb's own
-        *("dtype", "batch_tokens", "ray"),
+        *("dtype", "batch_tokens", "ray", "keep"),
         *("concurrency", "rate", "retries", "timeout", "prompt_price", "answer_price", "key", "cache"),
     ]
 )

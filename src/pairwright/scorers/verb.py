@@ -5,11 +5,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
 
 from pairwright.errors import InputError
+from pairwright.kept import forget_lines
 from pairwright.plug import Plug, bind, find, settings_of
 from pairwright.preferences import Preferences, Step
 from pairwright.scorers.cluster import check_number, scores_of
@@ -18,7 +20,7 @@ from pairwright.scorers.scale import as_setting, parsed, scaled
 from pairwright.scorers.table import SCORERS
 
 _CHUNK = 10_000
-_WORK = ("ray",)
+_WORK = ("ray", "keep")
 """Settings of scorers that say how the work is done; the lineage leaves them out, so that it is the same however."""
 
 
@@ -29,6 +31,7 @@ def score(
     into: str | None = None,
     scale: Mapping[str, Any] | None = None,
     ray: bool = False,
+    keep: str | Path | None = None,
     **settings: Any,
 ) -> Preferences:
     """Put a number on every answer. An answer that gets none is null, and counted under the scorer's reason.
@@ -51,6 +54,9 @@ def score(
             data holds, for new data. See `pairwright.scorers.scale`.
         ray: compute on a Ray cluster: the one of RAY_ADDRESS or `ray start`, else one made of this machine. The scores
             are the same. For every scorer that goes answer by answer or reads with a model.
+        keep: a directory in which finished work is kept while it goes on, by the scorers that read with a classifier
+            (`reward_model`, `ranker`). Started again with the same directory, a job that was killed computes only what
+            is missing and gives the same bytes; `forget` removes it. The judge needs none: its answers are kept anyway.
         settings: the scorer's settings.
 
     Raises:
@@ -59,7 +65,7 @@ def score(
         MissingExtra: `ray` is asked for and Ray is not installed.
     """
     if not isinstance(scorer, str):
-        return _several(prefs, scorer, into, scale, ({"ray": ray} if ray else {}) | settings)
+        return _several(prefs, scorer, into, scale, keep, ({"ray": ray} if ray else {}) | settings)
     wanted = None if scale is None else parsed(scale)
     if into is not None and into != "score" and not into.startswith("score_"):
         raise InputError(f"score: into is 'score' or 'score_<name>', not {into!r}")
@@ -67,7 +73,7 @@ def score(
     bound = bind(plug, settings, kind="scorer")
     settled = cast(partial[Any], bound).keywords
     if _takes_all(plug):
-        scores = bound(prefs, **_work(plug, scorer, ray=ray))
+        scores = bound(prefs, **_work(plug, scorer, ray=ray, keep=keep))
     elif ray:
         shared = partial(scores_of, scorer=scorer, settings=settled)
         scores = _by_sample(prefs, [[each for part in _samples(prefs) for each in part]], shared, scorer)
@@ -110,11 +116,18 @@ def score(
     return scores.prefs.then(step, responses=responses)
 
 
+def forget(folder: str | Path) -> None:
+    """Forget what was kept in a directory by `score`, whose output is written now."""
+    for place in (*(path for path in Path(folder).glob("score*") if path.is_dir()), Path(folder)):
+        forget_lines(place, "scores-*.jsonl")
+
+
 def _several(
     prefs: Preferences,
     scorers: Mapping[str, Any],
     into: str | None,
     scale: Mapping[str, Any] | None,
+    keep: str | Path | None,
     settings: Mapping[str, Any],
 ) -> Preferences:
     """The scores of several scorers, each in its own column."""
@@ -124,7 +137,9 @@ def _several(
             f"score: {also[0]} belongs to one scorer; with several, say it inside of the one that it is for"
         )
     for column, asked in named(scorers).items():
-        prefs = score(prefs, asked["with"], into=column, **{key: asked[key] for key in asked if key != "with"})
+        own = None if keep is None else Path(keep) / column
+        others = {key: asked[key] for key in asked if key != "with"}
+        prefs = score(prefs, asked["with"], into=column, keep=own, **others)
     return prefs
 
 
@@ -147,6 +162,8 @@ def named(scorers: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
             raise InputError(f"score: {column}: ray is true or false, not {one['ray']!r:.40}")
         if "into" in one:
             raise InputError(f"score: {column} is the column already; leave out its into")
+        if "keep" in one:
+            raise InputError(f"score: {column}: keep is said once for all scorers; leave it out here")
         found[column] = one
     return found
 
@@ -215,19 +232,16 @@ def _takes_all(plug: Plug) -> bool:
     return next(iter(inspect.signature(plug).parameters), None) == "prefs"
 
 
-def _work(plug: Plug, scorer: str, *, ray: bool) -> dict[str, Any]:
+def _work(plug: Plug, scorer: str, *, ray: bool, keep: str | Path | None) -> dict[str, Any]:
     """How a scorer that takes the whole data is to do its work, as settings of it.
 
     Raises:
         InputError: it cannot do it so.
     """
-    if not ray:
-        return {}
-    if "ray" not in settings_of(plug):
-        raise InputError(
-            f"scorer {scorer!r} needs all answers at once, so there is nothing to share out; leave out ray"
-        )
-    return {"ray": True}
+    known = settings_of(plug)
+    if ray and "ray" not in known:
+        raise InputError(f"scorer {scorer!r} needs all answers at once, so nothing can be shared out; leave out ray")
+    return ({"ray": True} if ray else {}) | ({"keep": keep} if keep is not None and "keep" in known else {})
 
 
 def _by_sample(
