@@ -75,7 +75,7 @@ class Unpacked:
 
 
 def of(run):
-    return explorer_of(run, collect(run).steps)
+    return explorer_of(collect(run).steps)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_training_by_itself_has_its_held_out_pairs(run):
 
 def test_too_many_pairs_are_sampled_and_it_is_said(run):
     steps = collect(run).steps
-    explorer = explorer_of(run, steps, pairs=20)
+    explorer = explorer_of(steps, pairs=20)
     assert explorer.about() == [
         {"name": "relabel", "says": "data of step relabel, from which train was trained", "pairs": 16, "of": 64},
         {
@@ -210,7 +210,7 @@ def test_too_many_pairs_are_sampled_and_it_is_said(run):
     assert [seen.column("score_chosen")[i] for i in range(16)] == [row + 2 if row < 32 else 1 for row in rows]
     assert [seen.text(i, "prompt") for i in range(16)] == [f"Question {row % 32}?" for row in rows]
     assert seen.finding("score_tie") == [i for i, row in enumerate(rows) if row in {0, 3, 32, 35}]
-    assert explorer_of(run, steps, pairs=20).island == explorer.island
+    assert explorer_of(steps, pairs=20).island == explorer.island
 
 
 def test_texts_that_are_too_long_for_a_page_are_sampled_too(run, monkeypatch):

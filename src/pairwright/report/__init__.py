@@ -12,6 +12,7 @@ flow.py       the way of the data from the first row to the last, as widths of a
 lacking.py    what a run does not have, and what makes it
 compare.py    several runs beside each other
 explorer.py   the pairs of a run, to be searched and read
+packed.py     columns and texts of many rows, packed for the page
 shown.py      text of strangers made safe to look at
 page.py       the record and the templates, put together
 verb.py       the verb `report`

@@ -8,7 +8,6 @@ training was probed, with the credit of each token. `templates/explorer.js` sear
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -103,12 +102,11 @@ class _Source:
     form: GoalFormat | None = None
 
 
-def explorer_of(run: Path, steps: "Sequence[StepView]", *, pairs: int = PAIRS) -> Explorer | None:
+def explorer_of(steps: "Sequence[StepView]", *, pairs: int = PAIRS) -> Explorer | None:
     """The pairs of a run; None where it kept none. Data that are damaged are left out.
 
     Args:
-        run: the directory of a run, or of a single training.
-        steps: its steps in order, as `collect` read them, each with its folder.
+        steps: the steps of a run in order, or the one of a single training, each with its folder.
         pairs: how many pairs the page may hold; the sets share them.
     """
     sources = [*_of_data(steps), *_of_probes(steps)]

@@ -143,7 +143,7 @@ def _part(run: RunView, prefix: str) -> dict[str, Any]:
         "probes": drawn(*probe_charts(named([run], "probed"))),
         "diagnosed": _diagnosed(run, drawn),
         "goals": next(iter(drawn(goal_chart(named([run], "result")))), None),
-        "explorer": explorer_of(run.folder, run.steps),
+        "explorer": explorer_of(run.steps),
         "charts": charts,
         "seeds": {s.name: s.settings["seed"] for s in run.of("metrics") if s.settings.get("seed") is not None},
         "seconds": sum(step.seconds or 0.0 for step in run.steps),
