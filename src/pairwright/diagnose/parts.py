@@ -9,8 +9,9 @@ import polars as pl
 from pairwright.diagnose.answers import Answers
 from pairwright.diagnose.drawn import DRAWING
 from pairwright.diagnose.finding import Missing, Part
-from pairwright.diagnose.sources import Drawn, Sources, Training
+from pairwright.diagnose.sources import Drawn, Sources
 from pairwright.diagnose.table import DIAGNOSTICS, ON_PROBES
+from pairwright.diagnose.trainings import Training
 from pairwright.errors import InputError
 from pairwright.plug import settings_of
 

@@ -5,10 +5,9 @@ or a `trainer_state.json` of transformers, at its top or in its checkpoints. Not
 written; what cannot be read is left out and named.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +15,26 @@ import polars as pl
 
 from pairwright.diagnose.answers import ANSWERS, Answers
 from pairwright.diagnose.drawn import DRAWING, of_generation
-from pairwright.errors import InputError, PairwrightError
+from pairwright.diagnose.trainings import (
+    BROKEN,
+    STATE,
+    STEP_OF,
+    StepFiles,
+    Training,
+    first_line,
+    identity,
+    is_training,
+    json_object,
+    mapping,
+    step_of,
+    training_of,
+)
+from pairwright.errors import InputError
 from pairwright.preferences import Preferences
-from pairwright.probes.store import Probes, load_probes
 from pairwright.runs import find_steps
 
-STATE = "trainer_state.json"
-"""Where transformers keeps the log of a training."""
-BROKEN = (PairwrightError, pl.exceptions.PolarsError, OSError, ValueError)
-"""What reading damaged data can raise."""
-
-_STEP_OF = re.compile(r"step:(\S+)")
-_SETTINGS = ("beta", "learning_rate", "seed", "max_steps")
 _PASS_ON = frozenset({"score", "as_asked", "logprobs"})
 """Verbs that keep the answers of a `generate` step and know more of them."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training.
-
-    Attributes:
-        name: of its step or its directory; with the run's name before it where there are several runs.
-        directory: of the training.
-        probes: what was probed of it; None where nothing was.
-        rows: its logged rows, in order.
-        settings: `loss`, `beta`, `learning_rate`, `seed`, `max_steps`, where known.
-        model: how the model that it ends with is known here.
-        start: how the model that it started from is known here.
-        asks: whether its pairs asked for goals.
-        prefers: whether it looked at two sides, so that a margin and its two log-probabilities mean something.
-        finished: whether it has ended.
-    """
-
-    name: str
-    directory: Path
-    probes: Probes | None = None
-    rows: tuple[Mapping[str, Any], ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    model: str = ""
-    start: str = ""
-    asks: bool = False
-    prefers: bool = True
-    finished: bool = True
 
 
 @dataclass(frozen=True)
@@ -118,16 +94,6 @@ class Sources:
         return [each for each in self.drawn if each.at_start and each.model == start]
 
 
-@dataclass(frozen=True)
-class _Step:
-    name: str
-    verb: str
-    settings: Mapping[str, Any]
-    take: str
-    folder: Path
-    done: bool
-
-
 def sources(runs: Sequence[str | Path]) -> Sources:
     """Read runs and trainings.
 
@@ -155,12 +121,6 @@ def sources(runs: Sequence[str | Path]) -> Sources:
     )
 
 
-def is_training(directory: Path) -> bool:
-    """Whether a directory is that of one training, ours or one of transformers."""
-    ours = ("training.json", "metrics.jsonl", "probes/probes.json")
-    return any((directory / name).is_file() for name in ours) or _state(directory) is not None
-
-
 def _places(found: Sources) -> list[str]:
     """Every model that a run speaks of, as it is known there."""
     return [
@@ -176,7 +136,7 @@ def _same_weights(places: Sequence[str]) -> dict[str, str]:
     first: dict[tuple[tuple[str, str], ...], str] = {}
     found = {}
     for place in dict.fromkeys(places):
-        outputs = _object((_json(Path(place) / "done.json") or {}).get("outputs"))
+        outputs = mapping((json_object(Path(place) / "done.json") or {}).get("outputs"))
         weights = sorted(
             (name, str(value)) for name, value in outputs.items() if re.match(r"model/.*\.(safetensors|bin)$", name)
         )
@@ -206,13 +166,11 @@ def _one(path: Path, name: str, *, several: bool) -> Sources:
     if not path.is_dir():
         raise InputError(f"diagnose: there is no directory {path}; give that of a run or of a training")
     if is_training(path):
-        record = _json(path / "done.json") or _json(path / "settings.json") or {}
-        step = _step(path, record) if record else None
+        step = step_of(path)
         unread: list[str] = []
-        training = _training(path, step.name if step and not several else name, step, {}, unread)
+        training = training_of(path, step.name if step and not several else name, step, {}, unread)
         return Sources((name,), (training,), unread=tuple(unread))
-    steps = [_step(folder, _json(folder / "done.json") or _json(folder / "settings.json") or {}) for folder in
-             find_steps(path)]  # fmt: skip
+    steps = [step for folder in find_steps(path) if (step := step_of(folder))]
     if not steps:
         raise InputError(
             f"diagnose: {path} holds no step (directories such as 01-data) and no training (training.json, "
@@ -221,12 +179,12 @@ def _one(path: Path, name: str, *, several: bool) -> Sources:
     return _run(steps, name, f"{name}/" if several else "")
 
 
-def _run(steps: Sequence[_Step], name: str, prefix: str) -> Sources:
+def _run(steps: Sequence[StepFiles], name: str, prefix: str) -> Sources:
     """What the steps of one run hold."""
     unread: list[str] = []
     folders = {step.name: step.folder for step in steps}
     trainings = [
-        _training(step.folder, prefix + step.name, step, folders, unread)
+        training_of(step.folder, prefix + step.name, step, folders, unread)
         for step in steps
         if step.verb == "train" and is_training(step.folder)
     ]
@@ -243,75 +201,17 @@ def _run(steps: Sequence[_Step], name: str, prefix: str) -> Sources:
                 if agreed := last.found.get("overlap"):
                     selections.append(Chosen(prefix + step.name, agreed))
         except BROKEN as error:
-            unread.append(f"{data}: {_first_line(error)}")
+            unread.append(f"{data}: {first_line(error)}")
     return Sources((name,), tuple(trainings), tuple(drawn), tuple(selections), tuple(unread))
 
 
-def _step(folder: Path, record: Mapping[str, Any]) -> _Step:
-    settings = _object(record.get("settings"))
-    return _Step(
-        name=str(record.get("step") or folder.name.split("-", 1)[-1]),
-        verb=str(record.get("verb") or ""),
-        settings=settings,
-        take=str(settings.get("from") or ""),
-        folder=folder,
-        done=(folder / "done.json").is_file(),
-    )
-
-
-def _training(folder: Path, name: str, step: _Step | None, folders: Mapping[str, Path], unread: list[str]) -> Training:
-    """One training, by `training.json` and, while it runs, by what its step was asked."""
-    record = _json(folder / "training.json") or {}
-    config = _object(record.get("config"))
-    asked = dict(step.settings) if step else {}
-    inner = {**_object(config.get("trainer")), **_object(config.get("loss_settings"))}
-    terms = _terms(config.get("loss", asked.get("loss")))
-    betas = [beta for term in terms if (beta := _object(term.get("settings")).get("beta", term.get("beta")))]
-    known = {**asked, **inner, **config, **({"beta": betas[0]} if betas and "beta" not in inner else {})}
-    probes = None
-    try:
-        probes = load_probes(folder)
-    except BROKEN as error:
-        unread.append(_first_line(error))
-    losses = [str(term.get("name")) for term in terms]
-    settings = {key: known[key] for key in _SETTINGS if known.get(key) is not None}
-    if losses:
-        settings = {"loss": " + ".join(losses), **settings}
-    elif probes is not None and probes.about.loss:
-        settings = {"loss": probes.about.loss, **settings}
-    rows = _rows(folder)
-    alone = bool(losses) and set(losses) <= {"sft"}
-    step_before = _STEP_OF.fullmatch(str(asked.get("model") or ""))
-    places = [asked.get("model")] if step_before and step_before[1] in folders else []
-    places += [config.get("model"), None if step_before else asked.get("model"), probes.about.start if probes else None]
-    said = next((str(place) for place in places if place), "")
-    return Training(
-        name=name,
-        directory=folder,
-        probes=probes,
-        rows=rows,
-        settings=settings,
-        model=_identity(str(folder / "model"), {}),
-        start=_identity(said, folders),
-        asks=record.get("goal") is not None or bool(probes and probes.about.goal),
-        prefers=probes is not None or not alone,
-        finished=bool(record) or step is None,
-    )
-
-
-def _terms(loss: Any) -> list[Mapping[str, Any]]:
-    """A loss as terms: a name, a term, or a list of these."""
-    given = loss if isinstance(loss, list | tuple) else [] if loss is None else [loss]
-    return [_object(each) or {"name": str(each)} for each in given]
-
-
 def _generation(
-    step: _Step, steps: Sequence[_Step], folders: Mapping[str, Path], prefix: str, unread: list[str]
+    step: StepFiles, steps: Sequence[StepFiles], folders: Mapping[str, Path], prefix: str, unread: list[str]
 ) -> Drawn:
     """The answers of a `generate` step with all that later steps put on them."""
     by_name = {each.name: each for each in steps}
 
-    def origin(each: _Step) -> str:
+    def origin(each: StepFiles) -> str:
         while each.verb in _PASS_ON and each.take in by_name:
             each = by_name[each.take]
         return each.name
@@ -326,23 +226,23 @@ def _generation(
         try:
             known.append((_models_read(each, by_name, folders), Preferences.load(each.folder / "data")))
         except BROKEN as error:
-            unread.append(f"{each.folder / 'data'}: {_first_line(error)}")
+            unread.append(f"{each.folder / 'data'}: {first_line(error)}")
     if not known:
         raise InputError(f"{step.folder / 'data'} is damaged; run the step again")
-    model = _identity(str(step.settings.get("model") or ""), folders)
+    model = identity(str(step.settings.get("model") or ""), folders)
     found = of_generation(known, name=prefix + _called(step, steps), model=model)
     return Drawn(found.answers, model, found.start, notes=found.notes)
 
 
-def _called(step: _Step, steps: Sequence[_Step]) -> str:
+def _called(step: StepFiles, steps: Sequence[StepFiles]) -> str:
     """What answers are called: as the step that made their model, where no other answers are of it."""
     said = str(step.settings.get("model") or "")
     asked = [each for each in steps if each.verb == "generate" and each.settings.get("model") == said]
-    made = _STEP_OF.fullmatch(said)
+    made = STEP_OF.fullmatch(said)
     return made[1] if made and len(asked) == 1 else step.name
 
 
-def _models_read(step: _Step, by_name: Mapping[str, _Step], folders: Mapping[str, Path]) -> list[str]:
+def _models_read(step: StepFiles, by_name: Mapping[str, StepFiles], folders: Mapping[str, Path]) -> list[str]:
     """The models that the `logprobs` steps up to one asked, in the order of their columns."""
     chain, at = [step], step
     while at.verb in _PASS_ON and at.take in by_name:
@@ -352,7 +252,7 @@ def _models_read(step: _Step, by_name: Mapping[str, _Step], folders: Mapping[str
     for each in reversed(chain):
         if each.verb == "logprobs":
             said = (each.settings.get(key) for key in ("model", "reference"))
-            found += [_identity(str(place), folders) for place in said if place]
+            found += [identity(str(place), folders) for place in said if place]
     return found
 
 
@@ -390,63 +290,3 @@ def _of_samples(training: Training) -> Iterator[Drawn]:
         else:
             answers = Answers(f"{training.name} step {number}", frame, training.name, int(number), settings)
             yield Drawn(answers, f"{training.model}@{number}", training.start, probed=True)
-
-
-def _identity(said: str, folders: Mapping[str, Path]) -> str:
-    """One text for one model: the directory of its step or training, else as it was said (a name of the hub)."""
-    if not said:
-        return ""
-    step = _STEP_OF.fullmatch(said)
-    place = folders[step[1]] / "model" if step and step[1] in folders else Path(said)
-    if place.name == "model" and place.parent.name:
-        place = place.parent
-    elif not place.is_dir():
-        return said
-    return str(place.resolve())
-
-
-def _rows(folder: Path) -> tuple[Mapping[str, Any], ...]:
-    """The logged rows of a training: of `metrics.jsonl`, else of the newest log that transformers kept."""
-    log = folder / "metrics.jsonl"
-    if log.is_file():
-        return tuple(_lines(log))
-    state = _state(folder)
-    rows = (_json(state) or {}).get("log_history") if state else None
-    return tuple(row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
-
-
-def _state(folder: Path) -> Path | None:
-    """The newest `trainer_state.json` of a training."""
-    if (folder / STATE).is_file():
-        return folder / STATE
-    steps = {int(path.parent.name.rpartition("-")[2]): path for path in folder.glob(f"checkpoint-[0-9]*/{STATE}")
-             if path.parent.name.rpartition("-")[2].isdigit()}  # fmt: skip
-    return steps[max(steps)] if steps else None
-
-
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The objects of a `.jsonl` file; a line that a killed process left half written is passed over."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    """The object of a JSON file; None where there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

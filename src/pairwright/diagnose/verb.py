@@ -10,7 +10,8 @@ from pydantic import Field
 
 from pairwright.diagnose.finding import MADE_BY, Diagnosis, Missing, Part
 from pairwright.diagnose.parts import of_answers, of_selections, of_trainings
-from pairwright.diagnose.sources import Sources, Training, sources
+from pairwright.diagnose.sources import Sources, sources
+from pairwright.diagnose.trainings import Training
 from pairwright.errors import InputError
 from pairwright.preferences import Preferences
 from pairwright.runs import versions, write_text
