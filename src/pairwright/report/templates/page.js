@@ -166,13 +166,17 @@
   const again = () => drawn.forEach(draw);
   dark.addEventListener("change", again);
 
-  // On paper everything is drawn, in the colours of daylight.
+  // On paper everything is drawn, in the colours of daylight, and findings say all that they have to say.
+  let opened = [];
   window.addEventListener("beforeprint", () => {
     root.classList.add("on-paper");
     figures.forEach((figure) => draw(figure.dataset.chart));
+    opened = [...document.querySelectorAll(".finding details:not([open])")];
+    opened.forEach((details) => { details.open = true; });
   });
   window.addEventListener("afterprint", () => {
     root.classList.remove("on-paper");
+    opened.forEach((details) => { details.open = false; });
     again();
   });
 
