@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ import pytest
 from faulty import Body, completion, serving
 from pairwright.chat import user
 from pairwright.errors import InputError, PairwrightError
-from pairwright.served import Answer, Call, Failure, Manners, Prices, Sampling, Server, Usage, ask
+from pairwright.served import Answer, Asked, Call, Failure, Manners, Prices, Sampling, Server, Usage, ask
+from pairwright.served.cache import Cache
 
 pytest.importorskip("openai")
 
@@ -402,21 +406,65 @@ def test_what_another_job_paid_meanwhile_is_not_paid_again(tmp_path: Path) -> No
     assert asked.made == 1
 
 
-def test_two_jobs_with_one_call_in_flight_both_give_the_answer_that_came_first(tmp_path: Path) -> None:
-    file, inside = tmp_path / "answers.sqlite", []
+def test_of_two_jobs_at_one_moment_each_call_is_made_by_one(tmp_path: Path) -> None:
+    """In two threads, and slowly, so that all calls of the second job are in flight in the first."""
+    file, texts = tmp_path / "answers.sqlite", [f"question {i}" for i in range(12)]
+    with serving(echo, faults=("500",)) as server:
+        server.delay = 0.1
+        place, manners = Server(url=server.url, model="m"), Manners(concurrency=4, first_wait=0.05)
 
-    def rule(_: Body) -> str:
-        inside.append(1)
-        if len(inside) == 2:
-            return "first"
-        ask(calls("a"), server=place, cache=file)
-        return "second"
+        def job(_: int) -> Asked:
+            return ask(calls(*texts), server=place, manners=manners, cache=file)
 
-    with serving(rule) as server:
-        place = Server(url=server.url, model="m")
-        asked = ask(calls("a"), server=place, cache=file)
-        again = ask(calls("a"), server=place, cache=file)
-    assert asked.answers == again.answers == [Answer("first", "stop", None, None, 7, 5)]
+        with ThreadPoolExecutor(2) as threads:
+            one, two = threads.map(job, range(2))
+    assert set(server.paid.values()) == {1}
+    assert sum(server.attempts.values()) == 2 * len(texts)  # the fault of each is met once too
+    assert one.answers == two.answers == [Answer(f"echo {each}", "stop", None, None, 7, 5) for each in texts]
+    assert one.made + two.made == len(texts)
+    assert one.usage == two.usage
+
+
+def claims(file: Path) -> list[Any]:
+    with closing(sqlite3.connect(file)) as there:
+        return there.execute("SELECT * FROM claims").fetchall()
+
+
+def test_a_claim_ends_with_its_attempt_its_process_or_its_time(tmp_path: Path) -> None:
+    file = tmp_path / "answers.sqlite"
+    one, two = Cache(file), Cache(file)
+    assert one.claim(b"k", 60)
+    assert one.claim(b"k", 60)  # its own
+    assert not two.claim(b"k", 60)
+    two.release(b"k")  # of another job: nothing happens
+    assert not two.claim(b"k", 60)
+    one.release(b"k")
+    assert two.claim(b"k", -1.0)  # its time is over at once
+    assert one.claim(b"k", 60)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for host, process, holds in (
+        (socket.gethostname(), gone.pid, False),
+        (socket.gethostname(), os.getppid(), True),
+        ("elsewhere", gone.pid, True),  # nobody here can say whether it is alive
+    ):
+        with closing(sqlite3.connect(file)) as there, there:
+            there.execute("UPDATE claims SET host = ?, process = ?, job = 'x'", (host, process))
+        assert two.claim(b"k", 60) != holds, host
+    one.close()
+    two.close()
+
+
+def test_a_job_that_fails_or_ends_early_leaves_no_claim(tmp_path: Path) -> None:
+    file, few = tmp_path / "answers.sqlite", Manners(retries=0, concurrency=2)
+    with serving(echo, faults=("500",)) as server:
+        assert isinstance(
+            ask(calls("a"), server=Server(url=server.url, model="m"), manners=few, cache=file).answers[0], Failure
+        )
+    assert claims(file) == []
+    with serving(echo, key="k") as server, pytest.raises(InputError, match="401"):
+        ask(calls(*"abcdef"), server=Server(url=server.url, model="m"), manners=few, cache=file)
+    assert claims(file) == []
 
 
 def test_several_processes_of_a_launcher_pay_nothing_and_find_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,6 +510,7 @@ def test_a_killed_job_loses_at_most_the_calls_in_flight(tmp_path: Path) -> None:
         kept.close()
         assert 25 <= paid < total
         assert paid - 4 <= count <= paid
+        assert 1 <= len(claims(file)) <= 4  # of a process that is gone: nobody waits for them
         server.delay = 0.0
         asked = ask(
             [Call([user(f"question {i}")]) for i in range(total)],

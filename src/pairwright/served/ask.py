@@ -29,6 +29,10 @@ _UNREACHED = 3
 """Attempts at a call that find nobody there, before anyone was; then it is the URL."""
 _LOST = 20
 """Calls in a row that got nothing from the server, at least, before the job ends."""
+_FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
+"""Seconds between looks at a call that another job makes; they double."""
+_SPARE = 60.0
+"""Seconds that a claim outlives the longest attempt, for a process that is held up."""
 _T = TypeVar("_T")
 
 
@@ -51,9 +55,9 @@ def ask(
     the one that the server asks for; when it fails each time it gets a `Failure`, and so does a call that is too long,
     or that a server refuses which takes others.
 
-    Another job may ask the same at the same time. The kept answers are looked at again before each attempt, so both
-    pay only for a call that both have in flight. Several processes of one job (`accelerate launch`, torchrun) would
-    have all of them in flight, so there only kept answers are given.
+    Another job may ask the same at the same time: one makes the call, the other waits for its answer (`cache.py`).
+    Several processes of one job (`accelerate launch`, torchrun) would all wait for one, so there only kept answers are
+    given.
 
     Args:
         calls: what is asked.
@@ -148,6 +152,7 @@ class _Job:
             finally:
                 for worker in workers:
                     worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)  # they end their claims
         if self._stop is None and not self.taken:
             self._stop = self._never_taken(outcomes.values())
         if self._stop is not None:
@@ -174,19 +179,23 @@ class _Job:
             if attempt:
                 await self._pace.back_off(attempt)
             await self._pace.turn()
-            if self._stop is not None:
-                return None
-            if (paid := store.known([key]).get(key)) is not None:
-                self.taken += 1
-                self.found += 1
-                return paid
-            if fault is not None:
-                self.retried[str(fault.why)] += 1
-            outcome = await self._attempt(call)
-            if isinstance(outcome, Answer):
-                self.taken += 1
-                self._lost = 0
-                return store.put(key, outcome)
+            await self._claim(key, store)
+            try:
+                if self._stop is not None:
+                    return None
+                if (paid := store.known([key]).get(key)) is not None:
+                    self.taken += 1
+                    self.found += 1
+                    return paid
+                if fault is not None:
+                    self.retried[str(fault.why)] += 1
+                outcome = await self._attempt(call)
+                if isinstance(outcome, Answer):
+                    self.taken += 1
+                    self._lost = 0
+                    return store.put(key, outcome)
+            finally:
+                store.release(key)
             fault = outcome
             self._heed(fault)
             self._is_reached |= not fault.is_unreached
@@ -200,6 +209,13 @@ class _Job:
             if self._lost >= max(_LOST, 4 * self._manners.concurrency):
                 self._end(PairwrightError(self._gone(fault.why, self._lost)))
         return Failure(str(fault.why), _short(fault.said))
+
+    async def _claim(self, key: bytes, store: Cache) -> None:
+        """Wait until no other job makes this call: it is there then, or this job's to make, or this job has ended."""
+        wait = _FIRST_LOOK
+        while self._stop is None and not store.claim(key, self._manners.timeout + _SPARE):
+            await self._rest(wait)
+            wait = min(2 * wait, _LAST_LOOK)
 
     async def _attempt(self, call: Call) -> Answer | Fault:
         openai = need("openai", extra="judge")

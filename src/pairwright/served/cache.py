@@ -1,13 +1,20 @@
 """Answers that were paid, kept on disk: one SQLite file that any number of jobs share.
 
 An answer is on the disk before the next call is made in its place, so a killed job loses the calls in flight and no
-other. The key is a digest of everything that matters; neither prompts nor API keys are in the file. Two jobs at one
-moment both pay for a call that both have in flight, and for no other; both then go on with the answer that came first.
+other. The key is a digest of everything that matters; neither prompts nor API keys are in the file.
+
+Of several jobs at one moment, one claims a call and makes it, and the others wait for its answer. A claim ends with the
+attempt, with the process, or after the time that the attempt may take, whichever is first, so that a killed job leaves
+none behind.
 """
 
 import hashlib
 import json
+import os
+import socket
 import sqlite3
+import time
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +69,7 @@ class Cache:
 
     def __init__(self, place: Path) -> None:
         self._place = place
+        self._owner = (socket.gethostname(), os.getpid(), uuid.uuid4().hex)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             # Autocommit: each answer is a transaction of its own. Another job may be writing: wait for it.
@@ -70,6 +78,10 @@ class Cache:
             self._file.execute("PRAGMA journal_mode=WAL")
             self._file.execute("PRAGMA synchronous=NORMAL")
             self._file.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
+            self._file.execute(
+                "CREATE TABLE IF NOT EXISTS claims "
+                "(key BLOB PRIMARY KEY, host TEXT, process INTEGER, job TEXT, until REAL) WITHOUT ROWID"
+            )
         except (OSError, sqlite3.Error) as error:
             raise InputError(
                 f"answers cannot be kept in {place} ({error}) and would be paid twice; name another file with cache"
@@ -87,10 +99,7 @@ class Cache:
                     if answer is not None:
                         found[key] = answer
         except sqlite3.Error as error:
-            raise InputError(
-                f"answers cannot be read from {self._place} ({error}); wait for who writes it, or name another file "
-                "with cache"
-            ) from error
+            raise InputError(self._unread(error)) from error
         return found
 
     def put(self, key: bytes, answer: Answer) -> Answer:
@@ -98,17 +107,69 @@ class Cache:
         text = json.dumps(_plain(answer), ensure_ascii=True, separators=(",", ":"))
         if (earlier := self.known([key]).get(key)) is not None:
             return earlier
-        try:
-            self._file.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text))
-        except sqlite3.Error as error:
-            raise InputError(
-                f"an answer cannot be kept in {self._place} ({error}); make room, or name another file with cache"
-            ) from error
+        self._write("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text))
         return answer
+
+    def claim(self, key: bytes, seconds: float) -> bool:
+        """Whether this job may make a call now; False where another one that is alive is at it.
+
+        Args:
+            key: of the call.
+            seconds: after which the claim ends by itself.
+        """
+        until = time.time() + seconds
+        fresh = "INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?, ?)"
+        if self._write(fresh, (key, *self._owner, until)):
+            return True
+        try:
+            row = self._file.execute("SELECT host, process, job, until FROM claims WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise InputError(self._unread(error)) from error
+        if row is not None and _holds(*row) and row[2] != self._owner[2]:
+            return False
+        # Only over the row that was looked at: of two jobs that both find it ended, one gets it.
+        over = "UPDATE claims SET host = ?, process = ?, job = ?, until = ? WHERE key = ? AND job = ? AND until = ?"
+        if row is None:
+            return self._write(fresh, (key, *self._owner, until))
+        return self._write(over, (*self._owner, until, key, row[2], row[3]))
+
+    def release(self, key: bytes) -> None:
+        """End this job's claim on a call."""
+        self._write("DELETE FROM claims WHERE key = ? AND job = ?", (key, self._owner[2]))
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> bool:
+        """Whether a row was written."""
+        try:
+            return self._file.execute(statement, values).rowcount == 1
+        except sqlite3.Error as error:
+            raise InputError(
+                f"an answer cannot be kept in {self._place} ({error}); make room, or name another file with cache"
+            ) from error
+
+    def _unread(self, error: sqlite3.Error) -> str:
+        return (
+            f"answers cannot be read from {self._place} ({error}); wait for who writes it, or name another file with "
+            "cache"
+        )
+
+
+def _holds(host: object, process: object, job: object, until: object) -> bool:
+    """Whether a claim still stands: its time is not over, and its process, where it can be looked for, is there."""
+    if not isinstance(until, float) or not isinstance(process, int) or until <= time.time():
+        return False
+    if host != socket.gethostname() or os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _plain(answer: Answer) -> Mapping[str, Any]:
