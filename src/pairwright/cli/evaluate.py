@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from pairwright.cli.data import description, own_flags
 from pairwright.cli.flags import COLUMNS, DEBUG, FROM, JSON, STRICT, out, parse, words
@@ -19,6 +19,8 @@ _SAYS = {
     "compare": "two sets of answers to the same prompts",
     "agreement": "several scorers of the same answers, with each other and with the pairs",
     "rounds": "answers of one model after another: score, KL from the start and length, by round",
+    "rewardbench2": "scores, a scorer, or an aligned model on RewardBench 2: how often the right answer comes first",
+    "accuracy": "scores, a scorer, or an aligned model on labelled pairs: how often the better answer scores higher",
 }
 
 
@@ -38,7 +40,10 @@ def evaluate(verb: str, arguments: Sequence[str]) -> int:
     sides = [key for key, setting in schema.settings.items() if setting.default is REQUIRED and key != "model"]
     positional = [step.data] if step.data else sides
     own = [flag for flag in own_flags(name, schema) if flag.name not in positional]
-    own = [flag._replace(positional=True, metavar="MODEL") if flag.name == "model" else flag for flag in own]
+    own = [
+        flag._replace(positional=True, metavar="MODEL") if flag.name == "model" and flag.default is REQUIRED else flag
+        for flag in own
+    ]
     several = [key for key in positional if get_origin(schema.settings[key].kind) is Sequence] if not step.data else []
     places = [
         words(key, _metavar(key), "Files or directories of the data, in order.", kind=tuple[str, ...])
@@ -88,8 +93,29 @@ def _checked_without(name: str, given: Mapping[str, Any], loaded: Sequence[str])
 
     _, schema = settings_schema(STEPS[name])
     known = {key: setting for key, setting in schema.settings.items() if key not in loaded}
-    asked = {key: given[key] for key, setting in known.items() if key in given and given[key] != setting.default}
+    asked = {
+        key: _mapping(given[key]) if _takes_mapping(setting) else given[key]
+        for key, setting in known.items()
+        if key in given and given[key] != setting.default
+    }
     return check(known, asked, title=name)
+
+
+def _takes_mapping(setting: Setting) -> bool:
+    """Whether a setting is a word or a mapping, such as a scorer's name, or its name and settings."""
+    return any(get_origin(kind) is Mapping for kind in get_args(setting.kind))
+
+
+def _mapping(word: Any) -> Any:
+    """A word, or the mapping that it writes as YAML: `{with: reward_model, model: DIR}`."""
+    if not isinstance(word, str) or not word.startswith("{"):
+        return word
+    import yaml
+
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError as error:
+        raise InputError(f"{word!r:.60} is no mapping; write {{with: NAME, SETTING: VALUE}}") from error
 
 
 def _metavar(key: str) -> str:
@@ -102,7 +128,7 @@ def _result_text(result: Any) -> str:
         around = "" if metric.low is None or metric.high is None else f"{metric.low:.4g} to {metric.high:.4g}"
         value = "-" if metric.value is None else f"{metric.value:.4g}"
         rows.append((metric.name, value, around, "-" if metric.n is None else f"{metric.n:,}", metric.says or ""))
-    return table(rows, ("measure", "value", "95% interval", "n", "what it is"))
+    return "\n".join([table(rows, ("measure", "value", "95% interval", "n", "what it is")), *result.notes])
 
 
 def _rounds_text(result: Any) -> str:

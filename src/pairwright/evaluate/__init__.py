@@ -3,16 +3,33 @@
 `pairs` on held-out pairs with log-probabilities, `control` on scored answers that were asked for scores, `compare` on
 two sets of scored answers to the same prompts, `rounds` on those of one model after another, `agreement` on several
 score columns of the same answers. Each gives a `Result`.
+`rewardbench2` and `accuracy` measure scores, a scorer, or the implicit rewards of a model, on labelled answers.
 `as_asked` puts the goal of generated answers into their prompts, so that `logprobs` reads what the model read.
 """
 
+from pairwright.evaluate.accuracy import accuracy
 from pairwright.evaluate.agreement import agreement
 from pairwright.evaluate.asked import as_asked
 from pairwright.evaluate.compare import compare
 from pairwright.evaluate.control import control
 from pairwright.evaluate.pairs import pairs
 from pairwright.evaluate.result import Metric, Result
+from pairwright.evaluate.rewardbench import rewardbench2, rewardbench2_data, rewardbench2_rows
 from pairwright.evaluate.rounds import rounds
 from pairwright.evaluate.table import EVALUATIONS
 
-__all__ = ["EVALUATIONS", "Metric", "Result", "agreement", "as_asked", "compare", "control", "pairs", "rounds"]
+__all__ = [
+    "EVALUATIONS",
+    "Metric",
+    "Result",
+    "accuracy",
+    "agreement",
+    "as_asked",
+    "compare",
+    "control",
+    "pairs",
+    "rewardbench2",
+    "rewardbench2_data",
+    "rewardbench2_rows",
+    "rounds",
+]

@@ -87,7 +87,7 @@ def agreement(
 
     Source: Kendall (1945), Biometrika 33:239-251.
     """
-    columns = _columns(prefs, scores)
+    columns = score_columns(prefs, scores, what="evaluate agreement")
     frame = prefs.responses.select("prompt_id", *(pl.col(name).cast(pl.Float64) for name in columns)).collect()
     notes = [
         f"{missing:,} of {frame.height:,} answers have no finite {name}."
@@ -152,21 +152,30 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _columns(prefs: Preferences, wanted: Sequence[str] | None) -> list[str]:
-    """The score columns to compare."""
+def score_columns(prefs: Preferences, wanted: Sequence[str] | None, *, what: str) -> list[str]:
+    """The score columns to compare: those that are wanted, or all that have a finite score.
+
+    Args:
+        prefs: the answers.
+        wanted: names of columns; None is all but those of the other order.
+        what: who asks, for messages.
+
+    Raises:
+        InputError: a column is not there, or there is none.
+    """
     schema = prefs.responses.collect_schema()
     known = [name for name, kind in schema.items() if kind.is_float() and name.split("_")[0] == "score"]
     if wanted is not None:
         for name in wanted:
             if name not in schema or not schema[name].is_numeric():
                 hint = nearest(name, known) or f"; there are {', '.join(known)}"
-                raise InputError(f"evaluate agreement: responses have no column of numbers {name!r}{hint}")
+                raise InputError(f"{what}: responses have no column of numbers {name!r}{hint}")
         found = list(dict.fromkeys(wanted))
     else:
         counts = prefs.responses.select(pl.col(name).is_finite().sum() for name in known).collect().row(0, named=True)
         found = [name for name in known if counts[name] and not _is_other_order(name, known)]
     if not found:
-        raise InputError("evaluate agreement: no answer has a score; run score first")
+        raise InputError(f"{what}: no answer has a score; run score first")
     return found
 
 
@@ -295,12 +304,12 @@ def _against_labels(prefs: Preferences, columns: Sequence[str]) -> tuple[list[Me
         return [], [], []
     metrics, table = [], []
     for name in columns:
-        verdict = _verdicts(view, name)
+        verdict = verdicts(view, name)
         row, share = _judged(verdict)
         metrics.append(Metric.of(f"accuracy/{name}", share, _right("score of the chosen side is greater")))
         table.append({"column": name, **row, **{f"accuracy_{end}": one for end, one in as_json(share).items()}})
         if name in orders:
-            other = _verdicts(view, orders[name])
+            other = verdicts(view, orders[name])
             known_both = ~(np.isnan(verdict) | np.isnan(other))
             right = int(((verdict > 0) & (other > 0)).sum())
             of_both = wilson(right, int(known_both.sum()))
@@ -322,7 +331,7 @@ def _right(what: str) -> str:
     return f"share of pairs where the {what}; equal scores are wrong; n are pairs"
 
 
-def _verdicts(view: pl.DataFrame, name: str) -> Floats:
+def verdicts(view: pl.DataFrame, name: str) -> Floats:
     """The sign of chosen minus rejected for each pair; NaN where a side has no finite score."""
     chosen, rejected = (
         view[f"{name}_{side}"].cast(pl.Float64).fill_null(math.nan).to_numpy() for side in ("chosen", "rejected")

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+from pairwright.evaluate.accuracy import accuracy
 from pairwright.evaluate.agreement import agreement
 from pairwright.evaluate.compare import compare
 from pairwright.evaluate.control import control
 from pairwright.evaluate.pairs import pairs
 from pairwright.evaluate.result import Result
+from pairwright.evaluate.rewardbench import rewardbench2
 from pairwright.evaluate.rounds import rounds
 
 EVALUATIONS: dict[str, Callable[..., Result]] = {
@@ -15,4 +17,6 @@ EVALUATIONS: dict[str, Callable[..., Result]] = {
     "compare": compare,
     "agreement": agreement,
     "rounds": rounds,
+    "rewardbench2": rewardbench2,
+    "accuracy": accuracy,
 }

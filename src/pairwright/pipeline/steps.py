@@ -119,6 +119,16 @@ STEPS: dict[str, Verb] = {
     "evaluate compare": Verb(call="pairwright.evaluate:compare", gives="result", data=None),
     "evaluate agreement": Verb(call="pairwright.evaluate:agreement", gives="result"),
     "evaluate rounds": Verb(call="pairwright.evaluate:rounds", gives="result", data=None),
+    "evaluate rewardbench2": Verb(
+        call="pairwright.evaluate:rewardbench2",
+        gives="result",
+        data=None,
+        reads=("rows", *_MODELS),
+        slow=True,  # with a model or a scorer
+    ),
+    "evaluate accuracy": Verb(
+        call="pairwright.evaluate:accuracy", gives="result", takes=("data",), reads=_MODELS, slow=True
+    ),
     "as_asked": Verb(call="pairwright.evaluate:as_asked", gives="data", data="answers", reads=("model",)),
     "export": Verb(call="pairwright.pipeline.export:export", gives="file", paths={"output": "."}),
     "diagnose": Verb(
@@ -141,7 +151,7 @@ STEPS: dict[str, Verb] = {
 """Every verb that a step may name in `do:`; a verb and its `what:` are one name here."""
 
 WHAT: dict[str, tuple[str, ...]] = {
-    "evaluate": ("pairs", "control", "compare", "agreement", "rounds"),
+    "evaluate": ("pairs", "control", "compare", "agreement", "rounds", "rewardbench2", "accuracy"),
     "world": ("lists", "lists_text"),
 }
 """Verbs whose step says `what:`, and what there is in this version; the first is taken when it does not."""
