@@ -151,7 +151,7 @@ def _training(folder: Path, name: str) -> StepView:
         | inner["trainer"],
         versions=texts(record.get("versions")),
         metrics=json_lines(folder / "metrics.jsonl"),
-        lineage=[made] if record else [],
+        lineage=[] if examples is None else [made],
         probed=_probed(folder, unread),
         unread=unread,
     )

@@ -51,13 +51,13 @@ WANTED = {
     "selection": Wanted(
         "Selection",
         lambda run: bool(run.of("selection")),
-        "No pairs were selected: all that were made were trained on.",
+        "No step of this run selected pairs.",
         "A step `- {do: select, metric: explicit_gap, keep: 0.5}` keeps a part of them.",
     ),
     "relabelling": Wanted(
         "Relabelling",
         lambda run: bool(run.of("relabelling")),
-        "No pairs were relabelled, so no model learnt to be asked for a score.",
+        "No step of this run relabelled pairs.",
         "A step `- {do: relabel, mode: ra}` before training.",
     ),
     "training": Wanted(
