@@ -184,7 +184,7 @@ def test_the_command_without_a_url_is_bad_usage(tmp_path, capsys):
     assert "needs the setting 'url'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("bad", [-9999.0, -9000.0])
+@pytest.mark.parametrize("bad", [-9999.0, -9000.0, 0.5, float("nan")])
 def test_a_clamped_log_probability_is_unknown_and_counted(bad):
     """One answer has a token of -9999 (what servers write for "very unlikely"), the other -0.5 - 8999 nats."""
 

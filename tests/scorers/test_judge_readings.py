@@ -141,6 +141,32 @@ def test_a_first_digit_that_was_not_drawn_is_no_rating_where_it_may_go_on() -> N
     assert expected(little, None, 1, 10) == Reading(None, "little_mass")
 
 
+@pytest.mark.parametrize("words", [("7.5",), ("7", ".5"), ("7", ".", "5")])
+def test_a_rating_between_the_whole_numbers_has_no_mean_of_whole_numbers(words: tuple[str, ...]) -> None:
+    answer = rated(Token("[[", -0.1), *(Token(word, -0.1) for word in words), Token("]]", -0.1))
+    assert said(answer, None, 1, 10) == Reading(7.5)
+    assert expected(answer, None, 1, 10) == Reading(None, "not_whole")
+    whole = rated(Token("[[", -0.1), Token("7", 0.0), Token(".", 0.0), Token("0", 0.0), Token("]]", -0.1))
+    assert expected(whole, None, 1, 10) == Reading(7.0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 0.5, 1000.0])
+def test_log_probabilities_that_are_none_give_no_number(bad: float) -> None:
+    """Also beside a sound one, and where each could be one but both together are more than 1."""
+    for seven in (
+        Token("7", bad),
+        Token("7", -0.7, (("7", -0.7), ("8", bad))),
+        Token("7", -0.1, (("7", -0.1), ("8", -0.1))),
+    ):
+        answer = rated(Token("[[", -0.1), seven, Token("]]", -0.1))
+        assert said(answer, None, 1, 10) == Reading(7.0)
+        assert expected(answer, None, 1, 10) == Reading(None, "bad_logprobs")
+    for a in (Token("A", bad), Token("A", -0.7, (("A", -0.7), ("B", bad))), Token("A", -0.1, (("B", -0.1),))):
+        assert verdict_expected(rated(Token("[[", -0.1), a, Token("]]", 0.0))) == Judged(None, None, "bad_logprobs")
+    never = rated(Token("[[", -0.1), Token("7", 1e-4, (("8", -math.inf),)), Token("]]", 0.0))
+    assert expected(never, None, 1, 10).value == pytest.approx(7.0)  # rounding, and what cannot come
+
+
 def test_a_number_of_three_digits_that_are_tokens_of_their_own() -> None:
     """0 to 100: p(1) = 0.8, p(0 | 1) = 0.9, p(0 | 10) = 0.75: p(100) = 0.54, p(10) = 0.18, p(1) = 0.08 by the brackets.
 

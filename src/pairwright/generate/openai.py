@@ -1,6 +1,5 @@
 """The engine `openai`: any server that speaks the OpenAI chat API, such as vLLM, llama.cpp or `transformers serve`."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +15,8 @@ _SEED_BITS = 31
 _CLAMPED = -9000.0
 """From here down a token's log-probability is no measurement: servers write -9999 where they do not know one, and one
 such number would be most of any sum."""
+_ROUNDING = 0.01
+"""How far above 0 a log-probability may come by rounding."""
 
 
 def openai(
@@ -59,7 +60,7 @@ def openai(
         stop: texts that end an answer.
         logps: also keep the log-probability of each answer, summed over the tokens that the server shows, which may be
             without the one that ends it. Only at temperature 1 and top_p 1: servers differ in what they show at others.
-            Null where one of these is not finite or at -9000 or below (a server's -9999 stands for "very unlikely").
+            Null where one of these is not a number, above 0, or at -9000 or below (-9999 stands for "very unlikely").
         key: name of the environment variable with the API key; None is `OPENAI_API_KEY`, if it is set.
         send_seed: send each answer's seed; off for a server that refuses the field.
         length_field: what the server calls `max_new_tokens`.
@@ -121,5 +122,5 @@ def _drawn(answer: Answer | Failure, stops: bool) -> Drawn:
     if answer.tokens is None:
         return Drawn(answer.text, stopped)
     logps = [token.logp for token in answer.tokens]
-    known = all(_CLAMPED < logp < math.inf for logp in logps)
+    known = all(_CLAMPED < logp <= _ROUNDING for logp in logps)
     return Drawn(answer.text, stopped, sum(logps) if known else None, len(logps))

@@ -45,6 +45,8 @@ _LETTER = re.compile(r"\[\[\s*([A-D])\s*\]\]")
 _LIKE_NUMBER = re.compile(r"\[\[[^\[\]]*\d[^\[\]]*\]\]")
 _LIKE_LETTER = re.compile(r"\[\[(?:\s*[a-d]\s*|(?:[^\[\]]*[^\[\]A-Za-z])?[A-D](?:[^\[\]A-Za-z][^\[\]]*)?)\]\]")
 """Brackets that would say a verdict but cannot be read, such as `[[8/10]]` and `[[A>B]]`; `[[Paris]]` is none."""
+_ROUNDING = 0.01
+"""How far above 0 a log-probability may come by rounding, and above 1 those of one place together."""
 _LITTLE = 0.5
 """Probability on ratings, or verdicts, below which their mean says nothing."""
 
@@ -82,18 +84,25 @@ def expected(answer: Answer | Failure, label: str | None, low: float, high: floa
     A rating of several tokens ("1", "0") is one where the judge wrote its first token: then p(10) = p(1) p(0 | 1) is
     taken from that token. Where the judge wrote another token, nobody knows whether a "1" among the probable ones would
     have become 1 or 10, so it is left out; it counts where a longer token that begins with it stands beside it ("10"),
-    since such a tokenizer writes 10 at once. What `said` gives no rating gets none here, with its reason; `no_logprobs`
-    where the server gives none, `little_mass` where less than half of the probability is on ratings.
+    since such a tokenizer writes 10 at once. What `said` gives no rating gets none here, with its reason; `not_whole`
+    where the judge wrote 7.5, which is on no step of the scale and none of the numbers that are averaged; `no_logprobs`
+    where the server gives none, `bad_logprobs` where they are none of probabilities (not a number, above 0, or more
+    than 1 together), `little_mass` where less than half of the probability is on ratings.
 
     Source: arXiv 2303.16634 (ratings weighted by their probabilities).
     """
     first = said(answer, label, low, high)
     if first.value is None or isinstance(answer, Failure):
         return first
+    if not first.value.is_integer():
+        return Reading(None, "not_whole")
     place = _place(answer.tokens or (), _rating(label))
     if place is None:
         return Reading(None, "no_logprobs")
-    mass = _mass((answer.tokens or ())[place:], low, high)
+    tokens = (answer.tokens or ())[place:]
+    if not all(map(_is_sound, tokens[: 1 + len(str(int(high)))])):
+        return Reading(None, "bad_logprobs")
+    mass = _mass(tokens, low, high)
     inside = {value: part for value, part in mass.items() if low <= value <= high}
     total = math.fsum(inside.values())
     if total < _LITTLE:
@@ -125,6 +134,8 @@ def verdict_expected(answer: Answer | Failure) -> Judged:
     at = _place(tokens, _LETTER)
     if at is None:
         return Judged(None, None, "no_logprobs")
+    if not _is_sound(tokens[at]):
+        return Judged(None, None, "bad_logprobs")
     mass = {verdict: 0.0 for verdict in SHARES}
     for text, logp in _tops(tokens[at]):
         verdict = LETTERS.get(_bare(text))
@@ -197,6 +208,12 @@ def _tops(token: Token) -> Sequence[tuple[str, float]]:
     """The alternatives at a place, the drawn one among them."""
     drawn = (token.text, token.logp)
     return token.top if any(text == token.text for text, _ in token.top) else (drawn, *token.top)
+
+
+def _is_sound(token: Token) -> bool:
+    """Whether the log-probabilities at a place can be those of one distribution, but for rounding."""
+    logps = [logp for _, logp in _tops(token)]
+    return all(logp <= _ROUNDING for logp in (token.logp, *logps)) and math.fsum(map(math.exp, logps)) <= 1 + _ROUNDING
 
 
 def _bare(text: str) -> str:

@@ -85,7 +85,8 @@ def judge(
     of the judge that cannot be read gives no score: `no_verdict`, `unreadable`, `several_verdicts`, `out_of_range`,
     `refused`, `abstained`, `cut_off` (at max_tokens), and so do calls that fail each time (`rate_limited`,
     `server_error`, `connection_lost`, `timed_out`, `malformed_json`, `no_choices`, `wrong_schema`, `too_long`,
-    `bad_request`). What the judge wrote is kept in the column `score_text`, the reason in `score_why`.
+    `bad_request`); under `expected` also `no_logprobs`, `bad_logprobs`, `little_mass` and `not_whole`. What the judge
+    wrote is kept in the column `score_text`, the reason in `score_why`.
 
     Every answer of the judge is kept on disk under everything that decides it, so the same question is paid once,
     whatever is killed in between. What the tokens came to is in the lineage (`found`).
