@@ -29,6 +29,7 @@ import polars as pl
 
 from pairwright.chat import Message
 from pairwright.formats.clean import Clean, Turns
+from pairwright.formats.drawn import with_goals
 from pairwright.formats.mapping import DRAWN
 from pairwright.formats.merge import Keys, Numbers, Seen
 from pairwright.formats.record import Record
@@ -303,7 +304,7 @@ class Builder:
         frames = [_joined([part[i] for part in self._chunks], [done[i] for done in self._encoded]) for i in range(3)]
         if "prompt_mismatch" in frames[2].collect_schema():
             frames[2] = frames[2].with_columns(pl.col("prompt_mismatch").fill_null(False))
-        return Built(frames[0], frames[1], frames[2], notes)
+        return Built(frames[0], with_goals(frames[1]), frames[2], notes)
 
     def _hand_over(self) -> None:
         """Let the worker finish the batch, as soon as it has finished the one before."""
