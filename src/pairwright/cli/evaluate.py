@@ -21,6 +21,9 @@ _SAYS = {
     "rounds": "answers of one model after another: score, KL from the start and length, by round",
     "rewardbench2": "scores, a scorer, or an aligned model on RewardBench 2: how often the right answer comes first",
     "accuracy": "scores, a scorer, or an aligned model on labelled pairs: how often the better answer scores higher",
+    "winrate": "how often a model's answers beat an opponent's: AlpacaEval 2, raw and length-controlled",
+    "arena": "judgments of Arena-Hard-Auto: score against a baseline, with and without control for style",
+    "mtbench": "judgments of MT-bench: ratings by turn, or comparisons in both orders, failures counted",
 }
 
 
@@ -79,8 +82,8 @@ def _usage() -> str:
 
 
 def _is_file(setting: Setting) -> bool:
-    """Whether a setting is a file that the evaluation reads itself, and no preferences."""
-    return setting.kind is Path or setting.kind == Sequence[Path]
+    """Whether a setting is a file, or several, that the evaluation reads itself, whatever else it takes in Python."""
+    return Path in (setting.kind, *get_args(setting.kind))
 
 
 def _loaded(given: Mapping[str, Any], key: str, files: set[str]) -> Any:

@@ -4,12 +4,15 @@ from collections.abc import Callable
 
 from pairwright.evaluate.accuracy import accuracy
 from pairwright.evaluate.agreement import agreement
+from pairwright.evaluate.arena import arena
 from pairwright.evaluate.compare import compare
 from pairwright.evaluate.control import control
+from pairwright.evaluate.mtbench import mtbench
 from pairwright.evaluate.pairs import pairs
 from pairwright.evaluate.result import Result
 from pairwright.evaluate.rewardbench import rewardbench2
 from pairwright.evaluate.rounds import rounds
+from pairwright.evaluate.winrate import winrate
 
 EVALUATIONS: dict[str, Callable[..., Result]] = {
     "pairs": pairs,
@@ -19,4 +22,7 @@ EVALUATIONS: dict[str, Callable[..., Result]] = {
     "rounds": rounds,
     "rewardbench2": rewardbench2,
     "accuracy": accuracy,
+    "winrate": winrate,
+    "arena": arena,
+    "mtbench": mtbench,
 }

@@ -119,6 +119,12 @@ STEPS: dict[str, Verb] = {
     "evaluate compare": Verb(call="pairwright.evaluate:compare", gives="result", data=None),
     "evaluate agreement": Verb(call="pairwright.evaluate:agreement", gives="result"),
     "evaluate rounds": Verb(call="pairwright.evaluate:rounds", gives="result", data=None),
+    "evaluate winrate": Verb(
+        call="pairwright.evaluate:winrate",
+        gives="result",
+        data=None,
+        reads=("source", "difficulty", "anchors", "others", "weights", "against"),
+    ),
     "evaluate rewardbench2": Verb(
         call="pairwright.evaluate:rewardbench2",
         gives="result",
@@ -129,6 +135,8 @@ STEPS: dict[str, Verb] = {
     "evaluate accuracy": Verb(
         call="pairwright.evaluate:accuracy", gives="result", takes=("data",), reads=_MODELS, slow=True
     ),
+    "evaluate arena": Verb(call="pairwright.evaluate:arena", gives="result", data=None, reads=("judgments", "answers")),
+    "evaluate mtbench": Verb(call="pairwright.evaluate:mtbench", gives="result", data=None, reads=("judgments",)),
     "as_asked": Verb(call="pairwright.evaluate:as_asked", gives="data", data="answers", reads=("model",)),
     "export": Verb(call="pairwright.pipeline.export:export", gives="file", paths={"output": "."}),
     "diagnose": Verb(
@@ -151,7 +159,18 @@ STEPS: dict[str, Verb] = {
 """Every verb that a step may name in `do:`; a verb and its `what:` are one name here."""
 
 WHAT: dict[str, tuple[str, ...]] = {
-    "evaluate": ("pairs", "control", "compare", "agreement", "rounds", "rewardbench2", "accuracy"),
+    "evaluate": (
+        "pairs",
+        "control",
+        "compare",
+        "agreement",
+        "rounds",
+        "rewardbench2",
+        "accuracy",
+        "winrate",
+        "arena",
+        "mtbench",
+    ),
     "world": ("lists", "lists_text"),
 }
 """Verbs whose step says `what:`, and what there is in this version; the first is taken when it does not."""
