@@ -9,7 +9,7 @@ _NUMBERS = r"^\[[-+\d.eE, ]*\]$"
 
 
 def with_goals(responses: pl.LazyFrame) -> pl.LazyFrame:
-    """The answers with goals of several attributes as lists of numbers; they were read as JSON, as all nested cells are.
+    """The answers with goals of several attributes as lists of numbers, which were read as JSON like all nested cells.
 
     Answers of another origin, and a column of other goals, stay as they are.
     """
