@@ -406,12 +406,19 @@ def test_other_mistakes_are_one_sentence() -> None:
 def test_the_prompt_files_of_the_package_ask_for_what_is_read() -> None:
     """Each of ours says the marks that the readings look for."""
     folder = Path(__file__).parents[2] / "src" / "pairwright" / "scorers" / "judge" / "prompts"
-    assert sorted(path.stem for path in folder.glob("*.md")) == ["attributes", "pairwise", "rating", "reference"]
+    assert sorted(path.stem for path in folder.glob("*.md")) == [
+        "attributes",
+        "best",
+        "pairwise",
+        "rating",
+        "reference",
+    ]
     for path in folder.glob("*.md"):
         assert re.match(r"version: \d+\n", path.read_text()), path
     for name in ("rating", "reference"):
         assert "[[rating]]" in (folder / f"{name}.md").read_text()
         assert "[[none]]" in (folder / f"{name}.md").read_text()
+    assert all(mark in (folder / "best.md").read_text() for mark in ("[[letter]]", "[[none]]"))
     assert all(f"[[{letter}]] if" in (folder / "pairwise.md").read_text() for letter in "ABCD")
 
 

@@ -16,9 +16,11 @@ PLACES: dict[str, frozenset[str]] = {
     "reference": frozenset({"prompt", "answer", "reference"}),
     "attributes": frozenset({"prompt", "answer", "attributes"}),
     "pairwise": frozenset({"prompt", "first", "second"}),
+    "best": frozenset({"prompt", "answers", "letters"}),
 }
 """The places that a prompt of each kind must have."""
 _SCALE = frozenset({"low", "high"})
+_WITHOUT_SCALE = frozenset({"pairwise", "best"})
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 _SECTION = re.compile(r"^## (system|user|attributes)[ \t]*$", re.MULTILINE)
 _VERSION = re.compile(r"version: (\S+)\s*")
@@ -99,7 +101,7 @@ def read_prompt(text: str, *, name: str, kind: str) -> Prompt:
 
 def _check_places(messages: tuple[Message, ...], name: str, kind: str) -> None:
     there = {place for each in messages for place in _PLACE.findall(each["content"])}
-    known = PLACES[kind] | _SCALE if kind != "pairwise" else PLACES[kind]
+    known = PLACES[kind] if kind in _WITHOUT_SCALE else PLACES[kind] | _SCALE
     if unknown := sorted(there - known):
         hint = nearest(unknown[0], known) or f"; there are {', '.join(sorted(known))}"
         raise InputError(f"judge: {name} has a place {{{unknown[0]}}} that kind {kind!r} does not fill{hint}")

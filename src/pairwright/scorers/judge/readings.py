@@ -41,6 +41,7 @@ SHARES: dict[Verdict, float] = {Verdict.FIRST: 1.0, Verdict.SECOND: 0.0, Verdict
 _ABSTAINED = "none"
 _ANY = re.compile(r"\[\[[^\[\]]*\]\]")
 _NUMBER = r"-?\d+(?:\.\d+)?|none"
+_BARE = re.compile(r"\[\[(\s*(?:[A-Za-z]|none)\s*)\]\]")
 _LETTER = re.compile(r"\[\[\s*([A-D])\s*\]\]")
 _LIKE_NUMBER = re.compile(r"\[\[[^\[\]]*\d[^\[\]]*\]\]")
 _LIKE_LETTER = re.compile(r"\[\[(?:\s*[a-d]\s*|(?:[^\[\]]*[^\[\]A-Za-z])?[A-D](?:[^\[\]A-Za-z][^\[\]]*)?)\]\]")
@@ -120,6 +121,25 @@ def verdict_said(answer: Answer | Failure) -> Judged:
         return Judged(None, None, "several_verdicts" if found else _nothing(answer, text))
     verdict = LETTERS[found.pop()]
     return Judged(verdict, SHARES.get(verdict))
+
+
+def letter_said(answer: Answer | Failure, letters: str) -> tuple[str | None, str]:
+    """The one letter of `letters` that a judge wrote in double brackets, or None and the reason.
+
+    Args:
+        answer: the judge's.
+        letters: those that there are, such as `ABCD`; `[[none]]` is an abstention.
+    """
+    text, why = _text(answer)
+    if text is None:
+        return None, why
+    found = {word.strip() for word in _BARE.findall(text)}
+    named = found & set(letters)
+    if len(named) == 1 and found <= named:
+        return named.pop(), ""
+    if not named and found == {_ABSTAINED}:
+        return None, "abstained"
+    return None, "several_verdicts" if named else _nothing(answer, text)
 
 
 def verdict_expected(answer: Answer | Failure) -> Judged:

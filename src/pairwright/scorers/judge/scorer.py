@@ -11,6 +11,7 @@ from pairwright.chat import Conversation, is_absent, text_of
 from pairwright.errors import InputError
 from pairwright.preferences import Preferences
 from pairwright.scorers.judge.compared import pairwise
+from pairwright.scorers.judge.picked import best
 from pairwright.scorers.judge.prompt import open_prompt
 from pairwright.scorers.judge.rated import (
     Ask,
@@ -38,11 +39,12 @@ from pairwright.served import (
     ask_on_cluster,
 )
 
-Kind = Literal["rating", "attributes", "pairwise", "reference"]
+Kind = Literal["rating", "attributes", "pairwise", "best", "reference"]
 KINDS: dict[str, Callable[[Sequence[Row], Brief, Ask], Judgement]] = {
     "rating": rating,
     "attributes": attributes,
     "pairwise": pairwise,
+    "best": best,
     "reference": by_reference,
 }
 _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
@@ -79,7 +81,8 @@ def judge(
     `attributes` is a number for each of several attributes, in one call, in the columns `score_<name>`; the score is
     their mean where all are there. `pairwise` shows every two answers to a prompt in both orders, K (K - 1) calls for K
     answers; a win counts where both orders agree, else it is a tie, and the score is the mean win over the others, 0
-    to 1. Nothing here is judged under a goal.
+    to 1. `best` shows all answers to a prompt at once, in a drawn order, one call for each prompt: the one that the
+    judge names has 1, the others 0, and where it names none none has a score. Nothing here is judged under a goal.
 
     An answer that is not there or says nothing is not asked about: `missing_answer`, `empty`, `missing_prompt`. A text
     of the judge that cannot be read gives no score: `no_verdict`, `unreadable`, `several_verdicts`, `out_of_range`,
@@ -128,6 +131,8 @@ def judge(
     """
     if not low < high:
         raise InputError(f"judge: low {low} must be below high {high}")
+    if kind == "best" and reading != "said":
+        raise InputError("judge: kind 'best' reads what the judge said; leave out reading, or choose another kind")
     asked = open_prompt(prompt, kind)
     if attributes is not None and kind != "attributes":
         raise InputError(f"judge: attributes are rated by kind 'attributes', not {kind!r}; leave one of them out")
