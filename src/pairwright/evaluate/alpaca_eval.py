@@ -94,14 +94,14 @@ class _Output(FileRow):
     dataset: str | None = None
 
 
-def read_rows(path: Path, kind: type[Row]) -> list[tuple[int, Row]]:
+def read_rows(path: str | Path, kind: type[Row]) -> list[tuple[int, Row]]:
     """The rows of a file (jsonl, json, csv, parquet, packed or not), checked, with their numbers from 1.
 
     Raises:
         InputError: the file or one of its rows cannot be read; the message names file and row.
     """
     found = []
-    for batch in of_path(path).batches:
+    for batch in of_path(Path(path)).batches:
         for reject in batch.rejects:
             raise InputError(f"{path}, row {reject.line}: {reject.says}; correct this row or remove it")
         for line, row in zip(batch.lines, batch.rows, strict=True):
@@ -189,7 +189,7 @@ def write_annotations(verdicts: Verdicts, path: Path, *, annotator: str = "pairw
         {
             "instruction": row["prompt"],
             **({} if row["dataset"] is None else {"dataset": row["dataset"]}),
-            **({} if row["prompt_number"] is None else {"index": row["prompt_number"]}),
+            **({} if row["prompt_number"] is None else {"instruction_id": row["prompt_number"]}),
             "output_1": row["other_answer"],
             "generator_1": verdicts.opponent,
             "output_2": row["answer"],

@@ -67,7 +67,7 @@ def winrate(
     With a file of difficulties and one of anchors length control is AlpacaEval's. Without difficulties these are
     fitted from the verdicts on several models (the file's own and those of `others`), and the number is called
     LC-offline: so it works on any prompts, but it is not comparable with a leaderboard. On 15 published models it was
-    2.4 points off on average without anchors and 1.6 with them.
+    2.2 points off on average without anchors and 1.6 with them.
 
     Intervals are 95% percentile bootstrap intervals over prompts; under length control each draw fits its weights again
     at the same C. Standard errors are AlpacaEval's: of the mean over prompts, and without what the fit does not know.
