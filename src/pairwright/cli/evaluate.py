@@ -22,8 +22,9 @@ _SAYS = {
     "rewardbench2": "scores, a scorer, or an aligned model on RewardBench 2: how often the right answer comes first",
     "accuracy": "scores, a scorer, or an aligned model on labelled pairs: how often the better answer scores higher",
     "winrate": "how often a model's answers beat an opponent's: AlpacaEval 2, raw and length-controlled",
-    "arena": "judgments of Arena-Hard-Auto: score against a baseline, with and without control for style",
+    "arena": "judgments of Arena-Hard-Auto: score against one opponent, with and without control for style",
     "mtbench": "judgments of MT-bench: ratings by turn, or comparisons in both orders, failures counted",
+    "harness": "academic benchmarks by lm-eval, before and after a training: the alignment tax",
 }
 
 

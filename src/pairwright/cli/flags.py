@@ -162,8 +162,8 @@ def sayable(kind: Any) -> Any:
     if origin in (list, tuple, Sequence):
         part = sayable(inside[0]) if inside else str
         return None if part is None else said(Any, tuple)[part, ...]
-    if origin in (dict, AnyMapping) and inside == (str, str):
-        return dict[str, str]
+    if origin in (dict, AnyMapping) and inside in ((str, str), (str, int)):
+        return said(Any, dict)[inside]
     return None
 
 
@@ -183,7 +183,7 @@ def _one_metavar(kind: Any) -> str:
         each = [_one_metavar(part) for part in inside if part is not Ellipsis]
         return " ".join(each) + (" ..." if Ellipsis in inside else "")
     if origin is dict:
-        return "WORD WORD ..."
+        return f"{' '.join(map(_one_metavar, inside))} ..."
     if origin in (Union, UnionType):
         return "|".join(_one_metavar(part) for part in inside if part is not NoneType)
     return {str: "WORD", Path: "PATH"}.get(kind) or str(getattr(kind, "__name__", kind)).upper()

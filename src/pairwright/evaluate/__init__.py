@@ -1,4 +1,4 @@
-"""Measures of a model, from columns: no model is run here.
+"""Measures of a model, from columns; only `harness` runs one on tasks.
 
 `pairs` on held-out pairs with log-probabilities, `control` on scored answers that were asked for scores, `compare` on
 two sets of scored answers to the same prompts, `rounds` on those of one model after another, `agreement` on several
@@ -6,6 +6,7 @@ score columns of the same answers. Each gives a `Result`.
 `rewardbench2` and `accuracy` measure scores, a scorer, or the implicit rewards of a model, on labelled answers.
 `arena` and `mtbench` read judgments that those harnesses wrote.
 `winrate` is AlpacaEval's, raw and length-controlled, from verdicts or scored answers of two models.
+`harness` runs lm-eval's academic benchmarks, before and after a training.
 `as_asked` puts the goal of generated answers into their prompts, so that `logprobs` reads what the model read.
 """
 
@@ -15,6 +16,7 @@ from pairwright.evaluate.arena import arena
 from pairwright.evaluate.asked import as_asked
 from pairwright.evaluate.compare import compare
 from pairwright.evaluate.control import control
+from pairwright.evaluate.harness import harness
 from pairwright.evaluate.mtbench import mtbench
 from pairwright.evaluate.pairs import pairs
 from pairwright.evaluate.result import Metric, Result
@@ -33,6 +35,7 @@ __all__ = [
     "as_asked",
     "compare",
     "control",
+    "harness",
     "mtbench",
     "pairs",
     "rewardbench2",

@@ -7,6 +7,7 @@ from pairwright.evaluate.agreement import agreement
 from pairwright.evaluate.arena import arena
 from pairwright.evaluate.compare import compare
 from pairwright.evaluate.control import control
+from pairwright.evaluate.harness import harness
 from pairwright.evaluate.mtbench import mtbench
 from pairwright.evaluate.pairs import pairs
 from pairwright.evaluate.result import Result
@@ -25,4 +26,5 @@ EVALUATIONS: dict[str, Callable[..., Result]] = {
     "winrate": winrate,
     "arena": arena,
     "mtbench": mtbench,
+    "harness": harness,
 }

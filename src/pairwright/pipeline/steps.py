@@ -137,6 +137,13 @@ STEPS: dict[str, Verb] = {
     ),
     "evaluate arena": Verb(call="pairwright.evaluate:arena", gives="result", data=None, reads=("judgments", "answers")),
     "evaluate mtbench": Verb(call="pairwright.evaluate:mtbench", gives="result", data=None, reads=("judgments",)),
+    "evaluate harness": Verb(
+        call="pairwright.evaluate:harness",
+        gives="result",
+        data=None,
+        reads=("model", "before", "data", "include_path"),
+        slow=True,
+    ),
     "as_asked": Verb(call="pairwright.evaluate:as_asked", gives="data", data="answers", reads=("model",)),
     "export": Verb(call="pairwright.pipeline.export:export", gives="file", paths={"output": "."}),
     "diagnose": Verb(
@@ -170,6 +177,7 @@ WHAT: dict[str, tuple[str, ...]] = {
         "winrate",
         "arena",
         "mtbench",
+        "harness",
     ),
     "world": ("lists", "lists_text"),
 }
