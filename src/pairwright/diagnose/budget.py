@@ -10,8 +10,9 @@ import numpy as np
 
 from pairwright.charts import Chart, Series
 from pairwright.diagnose.answers import Answers
+from pairwright.diagnose.best import Best, against, best
 from pairwright.diagnose.by_prompt import asked_for_most, asked_for_none, mean_over, means, told
-from pairwright.diagnose.distances import NONE, Estimate, Point, comparable, estimate_of_most, fall, point
+from pairwright.diagnose.distances import NONE, Estimate, Point, comparable, estimate_of_most, point
 from pairwright.diagnose.finding import Finding, Level, Part
 from pairwright.diagnose.fits import FEWEST, Fit, Floats, Peak, Reason, law, law_free, peak, quadratic, quadratic_free
 from pairwright.errors import InputError
@@ -19,7 +20,9 @@ from pairwright.evaluate.result import Metric, Result, as_json
 from pairwright.stats import Interval
 
 SOURCE = "arXiv 2406.02900 (scaling law of over-optimisation); peak derived from its formula"
-_LEVELS: dict[Reason, Level] = {"few": "note", "unsure": "note", "no peak": "fine", "outside": "fine"}
+_LEVELS: dict[Reason, Level] = {
+    "few": "note", "unsure": "note", "unfit": "note", "no peak": "fine", "outside": "fine"
+}  # fmt: skip
 _SAYS: dict[Estimate, str] = {
     "exact": "sum over the answer's positions of the exact KL of the next token",
     "monte_carlo": "log-ratio of policy and start, summed over the answer (Monte Carlo)",
@@ -65,8 +68,10 @@ def budget(
         seed: of the bootstrap.
 
     Returns:
-        For each curve `peak`, `gain`, `fall` (score of the models beyond the peak minus that of those near it: a peak
-        is a warning only where this is below 0 beyond doubt), and for the law and its rival `rmse` and `loo`
+        For each curve `peak` and `gain` (of the law, where it is identified and no model elsewhere scores beyond doubt
+        more than those at it), `best` (distance of the models that score highest), `fall` (score of the models further
+        out minus theirs: a hump is a warning only where this is below 0 beyond doubt), and for the law and its rival
+        `rmse` and `loo`
         (leave-one-out); without a curve over models `distance/<model>`. The table has a row for each model.
 
     Raises:
@@ -90,13 +95,16 @@ def budget(
         )
     base, more = _base(beside, points, draws, seed)
     notes += more + _on(points)
-    peaks = {curve.name: (curve, _fitted(curve, base, draws, seed)) for curve in _curves(points)}
+    peaks: dict[str, tuple[_Curve, tuple[Peak, Fit | None]]] = {}
     metrics: list[Metric] = []
     findings: list[Finding] = []
-    for curve, (found, rival) in peaks.values():
-        lost = _lost(curve, found, draws, seed) if found.identified else NONE
-        findings.append(_finding(curve, found, lost))
-        metrics += _metrics(curve, found, lost, rival)
+    for curve in _curves(points):
+        top = best(curve.points, draws=draws, seed=seed)
+        found, rival = _fitted(curve, base, draws, seed)
+        found = _described(curve, found, top, draws, seed)
+        peaks[curve.name] = curve, (found, rival)
+        findings.append(_finding(curve, found, top))
+        metrics += _metrics(curve, found, top, rival)
         if found.fit and rival:
             notes.append(_told(curve, found.fit, rival, base))
     rows = [_row(each, chosen) for each in points]
@@ -188,72 +196,91 @@ def _xy(points: Sequence[Point]) -> tuple[Floats, Floats]:
     return np.array([each.d.value for each in points]), np.array([each.score.value for each in points])
 
 
-def _finding(curve: _Curve, found: Peak, lost: Interval) -> Finding:
-    if found.reason is not None:
-        level: Level = _LEVELS[found.reason]
-        return Finding(
-            check="hump",
-            subject=curve.says,
-            level=level,
-            says=f"The best distance from the start is not identified: {found.why}.",
-            n=len(curve.points),
-            means="No distance can be called too far from these points; nothing is said of distances beyond them.",
-            remedy=(
-                f"Measure more models of one kind: {FEWEST} distances at the least, better with seeds, some of them "
-                "far from the start (small beta, late checkpoints)."
-                if level == "note"
-                else ""
-            ),
-            source=SOURCE,
-        )
-    names = [each.answers.name for each in _beyond(curve, found)]
-    beyond = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    lower = lost.high < 0
-    fallen = f"they score {told(lost)} against those near it"
-    return Finding.of(
-        "hump",
-        found.d,
-        subject=curve.says,
-        level="warning" if lower else "note",
-        says=(
+def _described(curve: _Curve, found: Peak, top: Best | None, draws: int, seed: int) -> Peak:
+    """The peak, unless models elsewhere score beyond doubt more than those at it: then the law is no law of theirs."""
+    if top is None or not found.identified:
+        return found
+    near = [each for each in curve.points if found.d.low <= each.d.value <= found.d.high]
+    near = near or [min(curve.points, key=lambda each: abs(each.d.value - found.d.value))]
+    apart = against(near, top.points, top.judges, draws=draws, seed=seed)
+    if not apart.high < 0:
+        return found
+    why = (
+        f"the law is highest at d = {found.d.value:.3g}, where models score {told(apart)} against those at "
+        f"d = {top.d:.3g}, so it does not describe them"
+    )
+    return Peak("unfit", why, NONE, NONE, found.fit)
+
+
+def _finding(curve: _Curve, found: Peak, top: Best | None) -> Finding:
+    """Whether models beyond the best ones score less, by the models themselves; and where the law puts the peak."""
+    fallen = top is not None and top.lost.high < 0
+    level: Level = "warning" if fallen else _LEVELS[found.reason] if found.reason else "note"
+    if found.reason is None:
+        law_says = (
             f"The law is highest at d = {found.d.value:.3g} sqrt(nats) [{found.d.low:.3g}, {found.d.high:.3g}], "
-            f"{told(found.gain, '.3g')} above the start"
-            + (f"; beyond it lie {beyond}: {fallen}." if beyond else "; no model lies beyond it.")
-        ),
-        means=(
-            "Further from the start the score falls although the loss does not: the preferences are over-fitted."
-            if lower
-            else "The score stops rising there. That it falls further out is what the law says, not what models show."
-        ),
-        remedy=(
-            "Take a larger beta, an earlier checkpoint or fewer epochs, so that training ends near that distance."
-            if lower
-            else ""
-        ),
+            f"{told(found.gain, '.3g')} above the start."
+        )
+    else:
+        law_says = f"The best distance from the start is not identified: {found.why}."
+    said = [_measured(top), law_says] if top else [law_says]
+    decides = top.lost if top and top.lost.n else NONE
+    return Finding(
+        check="hump",
+        subject=curve.says,
+        level=level,
+        says=" ".join(said),
+        value=decides.value,
+        low=decides.low,
+        high=decides.high,
+        n=decides.n or len(curve.points),
+        means=_MEANS["fallen" if fallen else "peak" if found.reason is None else "unknown"],
+        remedy=_REMEDIES["fallen" if fallen else "measure" if level == "note" and found.reason else "none"],
         source=SOURCE,
     )
 
 
-def _beyond(curve: _Curve, found: Peak) -> list[Point]:
-    """The models further out than the whole interval of the peak."""
-    return [each for each in curve.points if each.d.value > found.d.high]
+_MEANS = {
+    "fallen": "Further from the start the score falls although the loss does not: the preferences are over-fitted.",
+    "peak": "The score stops rising there. That it falls further out is what the law says, not what models show.",
+    "unknown": "No distance can be called too far from these points; nothing is said of distances beyond them.",
+}
+_REMEDIES = {
+    "fallen": "Take a larger beta, an earlier checkpoint or fewer epochs, so that training ends near that distance.",
+    "measure": (
+        f"Measure more models of one kind: {FEWEST} distances at the least, better with seeds, some of them far from "
+        "the start (small beta, late checkpoints)."
+    ),
+    "none": "",
+}
 
 
-def _lost(curve: _Curve, found: Peak, draws: int, seed: int) -> Interval:
-    """Score of the models beyond the peak minus that of those within its interval (else of the nearest one)."""
-    beyond = _beyond(curve, found)
-    near = [each for each in curve.points if found.d.low <= each.d.value <= found.d.high]
-    near = near or [min(curve.points, key=lambda each: abs(each.d.value - found.d.value))]
-    return fall(beyond, near, draws, seed) if beyond else NONE
+def _measured(top: Best) -> str:
+    """What the models themselves say."""
+    names = ", ".join(each.answers.name for each in top.points[:3])
+    more = f" and {len(top.points) - 3} more" if len(top.points) > 3 else ""
+    low, high = top.between
+    nearer = "none nearer" if math.isnan(low) else f"the next nearer at {low:.3g}"
+    farther = "none further" if math.isnan(high) else f"the next further at {high:.3g}"
+    head = f"Of the models, {names}{more} score highest, at d = {top.d:.3g} ({nearer}, {farther})"
+    return f"{head}; those further out score {told(top.lost)} against them." if top.lost.n else f"{head}."
 
 
-def _metrics(curve: _Curve, found: Peak, lost: Interval, rival: Fit | None) -> list[Metric]:
+def _metrics(curve: _Curve, found: Peak, top: Best | None, rival: Fit | None) -> list[Metric]:
     n = len(curve.points)
     metrics = [
-        Metric.of(f"peak/{curve.name}", found.d, "best distance from the start, sqrt(nats); n are models"),
-        Metric.of(f"gain/{curve.name}", found.gain, "score at the best distance minus that of the start"),
+        Metric.of(f"peak/{curve.name}", found.d, "where the law is highest, sqrt(nats) from the start; n are models"),
+        Metric.of(f"gain/{curve.name}", found.gain, "the law there minus the score of the start"),
+        Metric(
+            name=f"best/{curve.name}",
+            value=top.d if top else None,
+            n=n,
+            says="mean distance of the models that score highest, sqrt(nats); n are models",
+        ),
         Metric.of(
-            f"fall/{curve.name}", lost, "score of the models beyond it minus that of those near it; n are prompts"
+            f"fall/{curve.name}",
+            top.lost if top else NONE,
+            "score of the models further out minus that of the best, at prompts that did not choose them",
         ),
     ]
     for name, fit in (("law", found.fit), ("quadratic", rival)):

@@ -27,9 +27,9 @@ Floats = NDArray[np.float64]
 Values = Sequence[float] | Floats
 FEWEST = 4
 """Distinct distances that a curve needs."""
-Reason = Literal["few", "no peak", "outside", "unsure"]
+Reason = Literal["few", "no peak", "outside", "unsure", "unfit"]
 """Why a peak is not identified: too few distances; a law without one; one outside the distances measured; an interval
-without ends, or with ends outside."""
+without ends, or with ends outside; models that score beyond doubt more than those at the law's peak."""
 
 
 @dataclass(frozen=True)
