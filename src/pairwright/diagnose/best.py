@@ -14,8 +14,8 @@ from pairwright.diagnose.distances import NONE, Point, fall
 from pairwright.draws import draw_of_text
 from pairwright.stats import Interval
 
-_REPEATS = ("seed",)
-"""Settings in which repeats of one training differ."""
+_REPEATS = ("seed", "draw_seed")
+"""Settings in which repeats of one training differ: its seed, and that of the drawing of its answers."""
 
 
 @dataclass(frozen=True)
