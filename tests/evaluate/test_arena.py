@@ -20,7 +20,7 @@ def write(path, rows):
     return path
 
 
-def judged(games, model="m", category="hard_prompt", baseline="base", prompts=None):
+def judged(games, model="m", category="hard_prompt", opponent="base", prompts=None):
     """Judgments by the two recorded verdicts of each prompt."""
     return [
         {
@@ -28,7 +28,7 @@ def judged(games, model="m", category="hard_prompt", baseline="base", prompts=No
             "category": category,
             "judge": "judge",
             "model": model,
-            "baseline": baseline,
+            "baseline": opponent,
             "games": [None if label == "null" else {"score": label} for label in pair],
         }
         for number, pair in enumerate(games)
@@ -78,7 +78,7 @@ def test_what_could_not_be_read_is_counted(tmp_path):
     games = [*EXAMPLE, ("A>B", None), ("null", "A>B"), ("A>B", "A>>>B"), (None, None)]
     result = arena([write(tmp_path / "m.jsonl", judged(games))], draws=50)
     assert value(result, "score") == pytest.approx(0.55)
-    assert value(result, "failed") == 4
+    assert value(result, "failed") == pytest.approx(4 / 7)
     assert result.metric("failed").n == 7
     assert any("4 of 7 prompts have a game that could not be read" in note for note in result.notes)
     assert any("1 games have a verdict that is none of the five" in note for note in result.notes)
@@ -111,14 +111,14 @@ def test_files_of_the_first_version_are_read_too(tmp_path):
     result = arena([write(tmp_path / "m.jsonl", rows)], draws=50)
     assert value(result, "score") == pytest.approx(1.0)  # 1 and three times 1; the other prompt has a null
     assert value(result, "strength") is None
-    assert value(result, "failed") == 1
+    assert value(result, "failed") == 0.5
     assert any("1 games were recorded with another verdict than their text has" in note for note in result.notes)
 
 
 def test_every_category_and_model_has_numbers_of_its_own(tmp_path):
     """Upstream empties the data after its first category."""
     rows = [*judged([("B>A", "A>B")] * 3 + [("A>B", "B>A")]), *judged([("B>A", "A>B"), ("A>B", "B>A")], model="n"),
-            *judged([("A>B", "B>A")], category="creative_writing", baseline="other", prompts=["w"])]  # fmt: skip
+            *judged([("A>B", "B>A")], category="creative_writing", opponent="other", prompts=["w"])]  # fmt: skip
     result = arena([write(tmp_path / "m.jsonl", rows)], draws=50)
     assert value(result, "score/hard_prompt/m") == pytest.approx(0.75)
     assert value(result, "score/hard_prompt/n") == pytest.approx(0.5)
@@ -130,14 +130,14 @@ def test_every_category_and_model_has_numbers_of_its_own(tmp_path):
         arena([tmp_path / "m.jsonl"], categories=("maths",))
 
 
-def test_a_category_with_several_baselines_asks_for_one(tmp_path):
-    rows = [*judged([("B>A", "A>B")]), *judged([("A>B", "B>A")], baseline="other")]
+def test_a_category_with_several_opponents_asks_for_one(tmp_path):
+    rows = [*judged([("B>A", "A>B")]), *judged([("A>B", "B>A")], opponent="other")]
     path = write(tmp_path / "m.jsonl", rows)
-    with pytest.raises(InputError, match=r"against base, other; choose one with --baseline"):
+    with pytest.raises(InputError, match=r"against base, other; choose one with --opponent"):
         arena([path])
-    assert value(arena([path], baseline="other", draws=50), "score") == 0.0
+    assert value(arena([path], opponent="other", draws=50), "score") == 0.0
     with pytest.raises(InputError, match="no judgment is against 'third'"):
-        arena([path], baseline="third")
+        arena([path], opponent="third")
 
 
 def chances(odds):
@@ -212,7 +212,7 @@ def gaps(mine, theirs):
 
 @pytest.fixture
 def styled(tmp_path):
-    """Two models as good as the baseline, one wordy and one fond of bold type; the judge likes both habits."""
+    """Two models as good as the opponent, one wordy and one fond of bold type; the judge likes both habits."""
     prompts = 500
     mine = {"wordy": lengths("wordy", prompts, 400, 1), "bold": lengths("bold", prompts, 200, 2, marks=40)}
     base = lengths("base", prompts, 200, 3, marks=4)

@@ -96,16 +96,16 @@ def test_a_score_that_was_not_recorded_is_read_from_the_text(tmp_path):
 def test_several_models_have_their_own_numbers(tmp_path):
     one = turns(tmp_path / "a.jsonl", [8, 6], [1, 1], model="a")
     two = turns(tmp_path / "b.jsonl", [5, 6.05], [1, 1], model="b")
-    result = mtbench([one, two], baseline="b")
+    result = mtbench([one, two], opponent="b")
     assert value(result, "average/a") == pytest.approx(7.0)
     assert value(result, "average/b") == pytest.approx(5.525)
     # 8 against 5 is a win, 6 against 6.05 is within 0.1: a tie.
     assert value(result, "win_rate_adjusted") == pytest.approx(0.75)
     assert value(result, "win_rate") == pytest.approx(0.5)
-    turned = mtbench([one, two], baseline="a")
+    turned = mtbench([one, two], opponent="a")
     assert value(turned, "win_rate_adjusted") == pytest.approx(0.25)
     with pytest.raises(InputError, match="no model 'c'"):
-        mtbench([one, two], baseline="c")
+        mtbench([one, two], opponent="c")
 
 
 def test_a_comparison_is_won_only_where_both_orders_say_so(tmp_path):
@@ -124,7 +124,7 @@ def test_a_comparison_is_won_only_where_both_orders_say_so(tmp_path):
     assert value(result, "failed/a") == pytest.approx(1 / 7)
     row = result.table[0]
     assert (row["win"], row["loss"], row["tie"], row["error"]) == (2, 1, 3, 1)
-    against = mtbench([tmp_path / "pair.jsonl"], baseline="b")
+    against = mtbench([tmp_path / "pair.jsonl"], opponent="b")
     assert value(against, "win_rate_adjusted") == pytest.approx(3.5 / 6)
 
 

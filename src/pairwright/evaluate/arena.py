@@ -1,4 +1,4 @@
-"""Models against a baseline, judged in both orders: Arena-Hard-Auto, with and without control for style."""
+"""Models against an opponent, judged in both orders: Arena-Hard-Auto, with and without control for style."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +15,13 @@ from pairwright.evaluate.controlled import UPSTREAM_DRAWS, UPSTREAM_ENDS, contro
 from pairwright.evaluate.judgments import listed
 from pairwright.evaluate.result import Metric, Result, as_json
 from pairwright.evaluate.style import Part
-from pairwright.stats import Interval, grouped_bootstrap
+from pairwright.stats import Interval, grouped_bootstrap, wilson
 
 _SAYS = {
-    "score": "share of battles won against the baseline, ties as half; n are prompts",
-    "strength": "log-odds of a battle against the baseline, in nats; null where every battle was won, or lost",
-    "controlled": "chance against the baseline with style held at the average difference of all battles",
-    "equal_style": "chance against the baseline if both answers had the same style",
+    "score": "share of battles won against the opponent, ties as half; n are prompts",
+    "strength": "log-odds of a battle against the opponent, in nats; null where every battle was won, or lost",
+    "controlled": "chance against the opponent with style held at the average difference of all battles",
+    "equal_style": "chance against the opponent if both answers had the same style",
 }
 _UPSTREAM = {
     "score": "mean of 100 bootstrap means over battles with their 5% and 95% quantiles (a 90% interval, too narrow)",
@@ -35,16 +35,17 @@ def arena(
     answers: Sequence[Path] = (),
     control: Sequence[Part] = (),
     categories: Sequence[str] = (),
-    baseline: str | None = None,
+    opponent: str | None = None,
     weight: Annotated[int, Field(gt=0)] = 3,
     draws: Annotated[int, Field(gt=0)] = 1000,
     seed: int = 0,
 ) -> Result:
-    """Score of models against a baseline by a judge who saw both orders: Arena-Hard-Auto.
+    """Score of models against an opponent by a judge who saw both orders: Arena-Hard-Auto.
 
-    A prompt has two games: the baseline first, then the model first. A verdict is one battle, a strong one (`A>>B`)
-    `weight` battles. A prompt of which one game could not be read is left out, as upstream does, and counted here
-    (`failed`). Naming the places the other way (games exchanged, verdicts mirrored) changes nothing.
+    A prompt has two games: the opponent (the benchmark's baseline) first, then the model first. A verdict is one
+    battle, a strong one (`A>>B`) `weight` battles. A prompt of which one game could not be read is left out, as
+    upstream does, and counted here (`failed`). Naming the places the other way (games exchanged, verdicts mirrored)
+    changes nothing.
 
     Intervals are at 95% over prompts, drawn with all their battles and models: the two games of a prompt, and the
     copies of a strong verdict, are no independent battles. Upstream draws them as if they were; its numbers stand
@@ -53,7 +54,7 @@ def arena(
     With `control`, one Bradley-Terry fit of all models has the differences in style as covariates, each less its mean
     and in standard deviations over the battles. `controlled` is the chance at that mean, as upstream reports it;
     `equal_style` is that of two answers of the same style, which is what one would like to know: models that all
-    write more than the baseline have a mean difference that is not zero. Upstream's control for one part alone cuts
+    write more than the opponent have a mean difference that is not zero. Upstream's control for one part alone cuts
     the columns of models where it means those of style; here each part works alone. Upstream also empties the data
     after its first category; here every category has its own numbers.
 
@@ -64,10 +65,10 @@ def arena(
 
     Args:
         judgments: files of judgments (`model_judgment/JUDGE/MODEL.jsonl`). Several judges are pooled, as upstream does.
-        answers: files of answers (`model_answer/MODEL.jsonl`) of all models and the baseline; for `control` only.
+        answers: files of answers (`model_answer/MODEL.jsonl`) of all models and the opponent; for `control` only.
         control: `length`, `markdown` or both.
         categories: only these; all when not given.
-        baseline: only judgments against this model; also its name where the judgments do not say it.
+        opponent: only judgments against this model; also its name where the judgments do not say it.
         weight: battles that a strong verdict counts as.
         draws: bootstrap samples.
         seed: of the bootstrap.
@@ -77,16 +78,16 @@ def arena(
         `controlled_as_upstream`, and `style_length` and so on: log-odds for one standard deviation more.
 
     Raises:
-        InputError: a file cannot be read, no judgment is left, a category has several baselines, an answer is missing,
+        InputError: a file cannot be read, no judgment is left, a category has several opponents, an answer is missing,
             or style tells every winner.
     """
     found, notes = judgments_of(judgments)
-    kept, more = _kept(found, categories, baseline)
+    kept, more = _kept(found, categories, opponent)
     if bool(control) != bool(answers):
         raise InputError(f"{WHAT}: control for style needs the answers, and answers are read for nothing else; "
                          "give both --control and --answers, or neither")  # fmt: skip
     styles = styles_of(answers) if answers else {}
-    parts = [_category(name, kept, baseline, weight) for name in dict.fromkeys(each.category for each in kept)]
+    parts = [_category(name, kept, opponent, weight) for name in dict.fromkeys(each.category for each in kept)]
     several = len({model for part in parts for model in part.models}) > 1
     metrics: list[Metric] = []
     table: list[dict[str, Any]] = []
@@ -99,7 +100,7 @@ def arena(
         "answers": [str(path) for path in answers],
         "control": list(control),
         "categories": list(categories),
-        "baseline": baseline,
+        "opponent": opponent,
         "weight": weight,
         "draws": draws,
         "seed": seed,
@@ -115,24 +116,24 @@ def arena(
 
 
 def _kept(
-    found: Sequence[Judgment], categories: Sequence[str], baseline: str | None
+    found: Sequence[Judgment], categories: Sequence[str], opponent: str | None
 ) -> tuple[list[Judgment], list[str]]:
     known = list(dict.fromkeys(each.category for each in found))
     for name in categories:
         if name not in known:
             raise InputError(f"{WHAT}: there is no judgment of category {name!r}; there are {', '.join(known)}")
     kept = [each for each in found if not categories or each.category in categories]
-    if baseline is not None:
-        others = {each.baseline for each in kept} - {None}
-        kept = [each for each in kept if each.baseline in (None, baseline)]
+    if opponent is not None:
+        others = {each.opponent for each in kept} - {None}
+        kept = [each for each in kept if each.opponent in (None, opponent)]
         if not kept:
-            raise InputError(f"{WHAT}: no judgment is against {baseline!r}; they are against {listed(others)}")
+            raise InputError(f"{WHAT}: no judgment is against {opponent!r}; they are against {listed(others)}")
     notes = []
-    alone = [each for each in kept if each.model != (each.baseline or baseline)]
+    alone = [each for each in kept if each.model != (each.opponent or opponent)]
     if len(alone) < len(kept):
-        notes.append(f"{len(kept) - len(alone):,} judgments are of the baseline against itself and are left out.")
+        notes.append(f"{len(kept) - len(alone):,} judgments are of the opponent against itself and are left out.")
     if not alone:
-        raise InputError(f"{WHAT}: no judgment is left; give judgments of another model than the baseline")
+        raise InputError(f"{WHAT}: no judgment is left; give judgments of another model than the opponent")
     if own := {each.model for each in alone if each.model == each.judge}:
         notes.append(f"{listed(own)} judged its own answers; upstream leaves such a model out.")
     if len(judges := {each.judge for each in alone}) > 1:
@@ -140,12 +141,12 @@ def _kept(
     return alone, notes
 
 
-def _category(name: str, found: Sequence[Judgment], baseline: str | None, weight: int) -> Category:
+def _category(name: str, found: Sequence[Judgment], opponent: str | None, weight: int) -> Category:
     rows = [each for each in found if each.category == name]
-    baselines = sorted({each.baseline or baseline for each in rows} - {None}, key=str)
-    if len(baselines) > 1:
+    opponents = sorted({each.opponent or opponent for each in rows} - {None}, key=str)
+    if len(opponents) > 1:
         raise InputError(
-            f"{WHAT}: category {name} has judgments against {listed(baselines)}; choose one with --baseline"
+            f"{WHAT}: category {name} has judgments against {listed(opponents)}; choose one with --opponent"
         )
     failed, agreeing, models = Counter[str](), Counter[str](), dict.fromkeys(each.model for each in rows)
     readable, outcomes = [], []
@@ -162,7 +163,7 @@ def _category(name: str, found: Sequence[Judgment], baseline: str | None, weight
     numbers = {model: number for number, model in enumerate(models)}
     return Category(
         name,
-        baselines[0] if baselines else None,
+        opponents[0] if opponents else None,
         list(models),
         np.array([numbers[each.model] for each in readable], dtype=np.intp),
         [each.prompt for each in readable],
@@ -204,7 +205,7 @@ def _measured(
     metrics, table = [], []
     for model in part.models:
         judged = int((part.model == part.models.index(model)).sum())
-        row: dict[str, Any] = {"category": part.name, "model": model, "baseline": part.baseline}
+        row: dict[str, Any] = {"category": part.name, "model": model, "opponent": part.opponent}
         for measure, each in found.items():
             metrics.append(Metric.of(name(measure, model), each[model], _SAYS[measure]))
             row |= _flat(measure, each[model])
@@ -212,14 +213,14 @@ def _measured(
             says = _UPSTREAM[measure]
             metrics.append(Metric.of(name(f"{measure}_as_upstream", model), each[model], says))
             row |= _flat(f"{measure}_as_upstream", each[model])
-        says = "prompts of which a game could not be read; they are not in the score"
-        count, tried = part.failed[model], judged + part.failed[model]
-        metrics.append(Metric(name=name("failed", model), value=count, n=tried, says=says))
+        says = "share of prompts of which a game could not be read; they are not in the score"
+        count = part.failed[model]
+        metrics.append(Metric.of(name("failed", model), wilson(count, judged + count), says))
         battles = int(part.battles[part.model == part.models.index(model)].sum())
         row |= {"prompts": judged, "failed": count, "battles": battles, "agreeing": part.agreeing[model]}
         table.append(row)
     for feature, interval in coefficients.items():
-        says = f"log-odds of a battle for one standard deviation more of {feature} than the baseline"
+        says = f"log-odds of a battle for one standard deviation more of {feature} than the opponent"
         metrics.append(Metric.of(name(f"style_{feature}", None), interval, says))
     return notes, metrics, table
 

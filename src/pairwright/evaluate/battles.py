@@ -44,22 +44,22 @@ VERDICTS: dict[str, Outcome] = {
 
 
 class Judgment(NamedTuple):
-    """Two games of a model and the baseline at one prompt."""
+    """Two games of a model and the opponent at one prompt."""
 
     category: str
     prompt: str
     model: str
-    baseline: str | None
+    opponent: str | None
     judge: str
     games: tuple[Outcome | None, Outcome | None]
-    """What the answer in place A got: the baseline's in the first game, the model's in the second."""
+    """What the answer in place A got: the opponent's in the first game, the model's in the second."""
 
 
 class Category(NamedTuple):
     """The readable judgments of one category as columns; a row is one prompt of one model by one judge."""
 
     name: str
-    baseline: str | None
+    opponent: str | None
     models: list[str]
     model: NDArray[np.intp]
     """Number of the model, `[rows]`."""
@@ -110,7 +110,7 @@ class _Row(BaseModel):
     model: str
     games: tuple[_Game | None, _Game | None]
     category: str | None = None
-    baseline: str | None = None
+    opponent: str | None = Field(default=None, validation_alias="baseline")
     judge: str = ""
 
 
@@ -163,8 +163,8 @@ def judgments_of(paths: Sequence[Path]) -> tuple[list[Judgment], list[str]]:
             bare.append(place)
         one, two = (VERDICTS.get(label) if label else None for label in labels)
         category = row.category or NO_CATEGORY
-        found[(row.judge, category, row.prompt, row.model, row.baseline)] = Judgment(
-            category, row.prompt, row.model, row.baseline, row.judge, (one, two)
+        found[(row.judge, category, row.prompt, row.model, row.opponent)] = Judgment(
+            category, row.prompt, row.model, row.opponent, row.judge, (one, two)
         )
     if bare and len(bare) < rows:
         raise InputError(f"{WHAT}: {bare[0]} has no category and others have one; give the files of one version")
@@ -218,7 +218,7 @@ def columns(styles: Mapping[tuple[str, str], Style], keys: Iterable[tuple[str, s
         model, prompt = missing[0]
         raise InputError(
             f"{WHAT}: the answers have none of {model} to prompt {prompt} (nor to {len(set(missing)) - 1:,} others); "
-            "give with --answers the files of all models and of the baseline"
+            "give with --answers the files of all models and of the opponent"
         )
     rows = [styles[key] for key in wanted]
     units = {"tokens": [row.tokens for row in rows], "characters": [row.characters for row in rows]}

@@ -20,7 +20,7 @@ _SAME = 1e-9
 
 
 class StyleGaps(NamedTuple):
-    """Differences in style as a fit sees them; those of the model less those of the baseline."""
+    """Differences in style as a fit sees them; those of the model less those of the opponent."""
 
     names: list[str]
     """Of the columns."""
@@ -33,7 +33,7 @@ class StyleGaps(NamedTuple):
 def style_gaps(
     part: Category, styles: Mapping[tuple[str, str], Style], control: frozenset[str]
 ) -> tuple[StyleGaps, list[str]]:
-    """How far the answers of each row differ from the baseline's in style, and notes.
+    """How far the answers of each row differ from the opponent's in style, and notes.
 
     Args:
         part: judgments of one category.
@@ -41,12 +41,12 @@ def style_gaps(
         control: the parts of style that are held still.
 
     Raises:
-        InputError: the baseline has no name, or an answer is missing.
+        InputError: the opponent has no name, or an answer is missing.
     """
-    if part.baseline is None:
-        raise InputError(f"{WHAT}: the judgments do not name the baseline, whose style counts; name it: --baseline")
+    if part.opponent is None:
+        raise InputError(f"{WHAT}: the judgments do not name the opponent, whose style counts; name it: --opponent")
     mine = [(part.models[number], prompt) for number, prompt in zip(part.model, part.prompts, strict=True)]
-    both, unit = columns(styles, [*mine, *((part.baseline, prompt) for prompt in part.prompts)])
+    both, unit = columns(styles, [*mine, *((part.opponent, prompt) for prompt in part.prompts)])
     gaps = differences(both[: len(mine)], both[len(mine) :])
     by_battle = np.repeat(gaps, part.battles.astype(np.intp), axis=0)  # a strong verdict is several, as upstream has it
     mean, spread = by_battle.mean(axis=0), by_battle.std(axis=0, ddof=1)
@@ -62,7 +62,7 @@ def style_gaps(
 def controlled(
     part: Category, style: StyleGaps, *, draws: int, seed: int
 ) -> tuple[dict[str, dict[str, Interval]], dict[str, Interval]]:
-    """Chances of the models against the baseline, style held still, with 95% intervals over prompts.
+    """Chances of the models against the opponent, style held still, with 95% intervals over prompts.
 
     Returns:
         By measure and model: `controlled` at the mean difference in style, `equal_style` at none; and by the name of a
@@ -110,7 +110,7 @@ def controlled_as_upstream(part: Category, style: StyleGaps, *, seed: int) -> di
 
 
 def _fitted(part: Category, style: StyleGaps, wins: Floats, battles: Floats, start: Fit | None) -> Fit:
-    """Strengths of the models against the baseline, and coefficients of style.
+    """Strengths of the models against the opponent, and coefficients of style.
 
     A model that won every battle, or lost every one, has an infinite strength and says nothing of style, so it stays
     out of the fit. A model without battles has none (NaN).
@@ -122,7 +122,7 @@ def _fitted(part: Category, style: StyleGaps, wins: Floats, battles: Floats, sta
     if not inside.any():
         return Fit(strengths, np.full(len(style.names), np.nan))
     rows = inside[part.model] & (battles > 0)
-    numbers = np.cumsum(inside, dtype=np.intp)  # the baseline is 0, and those inside count from 1
+    numbers = np.cumsum(inside, dtype=np.intp)  # the opponent is 0, and those inside count from 1
     begin = None
     if start is not None:
         known = np.where(np.isfinite(start.strengths), start.strengths, 0.0)[inside]
@@ -141,6 +141,6 @@ def _fitted(part: Category, style: StyleGaps, wins: Floats, battles: Floats, sta
 
 
 def _chances(strengths: Floats) -> Floats:
-    """Shares of battles won against the baseline."""
+    """Shares of battles won against the opponent."""
     with np.errstate(over="ignore"):
         return 1.0 / (1.0 + np.exp(-strengths))

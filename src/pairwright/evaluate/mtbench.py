@@ -103,7 +103,7 @@ class _Battle(NamedTuple):
 def mtbench(
     judgments: Sequence[Path],
     *,
-    baseline: str | None = None,
+    opponent: str | None = None,
     draws: Annotated[int, Field(gt=0)] = 2000,
     seed: int = 0,
 ) -> Result:
@@ -117,7 +117,7 @@ def mtbench(
     not depend on that.
 
     Files of comparisons (`g1_winner`, `g2_winner`): a model wins where both orders say so, else it is a tie. With a
-    `baseline`, ratings are compared too: within 0.1 is a tie.
+    `opponent`, ratings are compared too: within 0.1 is a tie.
 
     Intervals are at 95%: percentiles of a bootstrap over questions, each with its turns and judges; of `failed`
     Wilson's over judgments. Names of metrics end in `/MODEL` where there are several models.
@@ -126,7 +126,7 @@ def mtbench(
 
     Args:
         judgments: files of judgments, all of ratings or all of comparisons.
-        baseline: the model to compare with; comparisons without it are left out.
+        opponent: the model to compare with; comparisons without it are left out.
         draws: bootstrap samples.
         seed: of the bootstrap.
 
@@ -140,17 +140,17 @@ def mtbench(
     """
     _, first = next(rows_of(judgments, _Either, what=WHAT))
     kind = "comparisons" if "g1_winner" in (first.model_extra or {}) else "ratings"
-    metrics, table, notes, n = _KINDS[kind](judgments, baseline, draws, seed)
-    settings = {"judgments": [str(path) for path in judgments], "baseline": baseline, "draws": draws, "seed": seed}
+    metrics, table, notes, n = _KINDS[kind](judgments, opponent, draws, seed)
+    settings = {"judgments": [str(path) for path in judgments], "opponent": opponent, "draws": draws, "seed": seed}
     return Result(
         name="mtbench", n=n, settings=settings, metrics=tuple(metrics), table=tuple(table), notes=tuple(notes)
     )
 
 
-def _ratings(paths: Sequence[Path], baseline: str | None, draws: int, seed: int) -> _Found:
+def _ratings(paths: Sequence[Path], opponent: str | None, draws: int, seed: int) -> _Found:
     found, notes = _turns(paths)
     models = list(dict.fromkeys(each.model for each in found))
-    _refuse_unknown(baseline, models)
+    _refuse_unknown(opponent, models)
     metrics: list[Metric] = []
     table: list[dict[str, Any]] = []
     for model in models:
@@ -166,10 +166,10 @@ def _ratings(paths: Sequence[Path], baseline: str | None, draws: int, seed: int)
             part = [each for each in mine if each.category == category]
             table.append({"model": model, "category": category, **_counts(part), **_flat(_means(part, draws, seed))})
         notes += _on_failures(model, mine)
-    if baseline is not None:
-        battles = _by_ratings(found, baseline)
+    if opponent is not None:
+        battles = _by_ratings(found, opponent)
         if not battles:
-            raise InputError(f"{WHAT}: no rating of another model stands beside one of {baseline} at the same turn")
+            raise InputError(f"{WHAT}: no rating of another model stands beside one of {opponent} at the same turn")
         won, rows = _won(battles, draws, seed, with_model=len(models) > 2, failures=False)
         metrics, table = [*metrics, *won], [*table, *rows]
     return metrics, table, notes, len(found)
@@ -270,7 +270,7 @@ def _on_failures(model: str, mine: Sequence[_Turn]) -> list[str]:
     return notes
 
 
-def _comparisons(paths: Sequence[Path], baseline: str | None, draws: int, seed: int) -> _Found:
+def _comparisons(paths: Sequence[Path], opponent: str | None, draws: int, seed: int) -> _Found:
     found: dict[tuple[str, str, str, int, str], _Pair] = {}
     rows = 0
     for _, row in rows_of(paths, _Pair, what=WHAT):
@@ -279,17 +279,17 @@ def _comparisons(paths: Sequence[Path], baseline: str | None, draws: int, seed: 
     pairs = list(found.values())
     notes = [f"{rows - len(pairs):,} comparisons stand there again later; the later one counts."] * (len(pairs) < rows)
     models = list(dict.fromkeys(model for each in pairs for model in (each.model_1, each.model_2)))
-    _refuse_unknown(baseline, models)
+    _refuse_unknown(opponent, models)
     battles = []
     for each in pairs:
         share = _OF_BOTH.get((each.g1_winner, each.g2_winner), _unlike(each))
         battles.append(_Battle(each.question_id, each.model_1, each.model_2, each.turn, share))
         turned = None if share is None else 1.0 - share
         battles.append(_Battle(each.question_id, each.model_2, each.model_1, each.turn, turned))
-    if baseline is not None:
-        battles = [each for each in battles if each.other == baseline]
+    if opponent is not None:
+        battles = [each for each in battles if each.other == opponent]
         if left := len(pairs) - len(battles):
-            notes.append(f"{left:,} comparisons are without {baseline} and are left out.")
+            notes.append(f"{left:,} comparisons are without {opponent} and are left out.")
     metrics, table = _won(battles, draws, seed, with_model=len({each.model for each in battles}) > 1, failures=True)
     return metrics, table, notes, len(pairs)
 
@@ -299,19 +299,19 @@ def _unlike(pair: _Pair) -> float | None:
     return None if "error" in (pair.g1_winner, pair.g2_winner) else 0.5
 
 
-def _by_ratings(found: Sequence[_Turn], baseline: str) -> list[_Battle]:
-    """Every rating of a model against the baseline's of the same turn by the same judge, where both were read."""
+def _by_ratings(found: Sequence[_Turn], opponent: str) -> list[_Battle]:
+    """Every rating of a model against the opponent's of the same turn by the same judge, where both were read."""
     theirs = {
-        (each.question, each.turn, each.judge): each.score for each in found if each.model == baseline and each.read()
+        (each.question, each.turn, each.judge): each.score for each in found if each.model == opponent and each.read()
     }
     battles = []
     for each in found:
         other = theirs.get((each.question, each.turn, each.judge))
-        if each.model == baseline or not each.read() or other is None:
+        if each.model == opponent or not each.read() or other is None:
             continue
         gap = round(each.score - other, 9)
         share = 0.5 if abs(gap) <= TIE else float(gap > 0)
-        battles.append(_Battle(each.question, each.model, baseline, each.turn, share))
+        battles.append(_Battle(each.question, each.model, opponent, each.turn, share))
     return battles
 
 
@@ -353,10 +353,10 @@ def _judge(names: str | list[str]) -> str:
     return names if isinstance(names, str) else " ".join(names)
 
 
-def _refuse_unknown(baseline: str | None, models: Sequence[str]) -> None:
-    if baseline is not None and baseline not in models:
-        hint = nearest(baseline, models) or f"; there are {listed(models)}"
-        raise InputError(f"{WHAT}: the files have no model {baseline!r}{hint}")
+def _refuse_unknown(opponent: str | None, models: Sequence[str]) -> None:
+    if opponent is not None and opponent not in models:
+        hint = nearest(opponent, models) or f"; there are {listed(models)}"
+        raise InputError(f"{WHAT}: the files have no model {opponent!r}{hint}")
 
 
 _OF_BOTH: dict[tuple[str, str], float] = {("model_1", "model_1"): 1.0, ("model_2", "model_2"): 0.0}
