@@ -86,7 +86,8 @@ def complete(data: Path) -> str:
     lc = table(("model", "published", "from published weights", "fitted again", "LC-offline"), controlled)
     return (
         f"{raw}\n\nLargest differences: win rate {worst['win_rate']:.1e}, standard error "
-        f"{worst['standard_error']:.1e}, discrete {worst['discrete_win_rate']:.1e} points; wins, losses and draws are the same.\n\n"
+        f"{worst['standard_error']:.1e}, discrete {worst['discrete_win_rate']:.1e} points; "
+        f"wins, losses and draws are the same.\n\n"
         f"### Length-controlled\n\n{lc}\n\nLargest differences: from published weights {worst['weights']:.1e}, fitted "
         f"again {worst['refit']:.3f}, LC-offline {worst['offline']:.1f} points.\n"
     )
