@@ -24,6 +24,7 @@ _SAYS = {
     "winrate": "how often a model's answers beat an opponent's: AlpacaEval 2, raw and length-controlled",
     "arena": "judgments of Arena-Hard-Auto: score against one opponent, with and without control for style",
     "mtbench": "judgments of MT-bench: ratings by turn, or comparisons in both orders, failures counted",
+    "humans": "a judge or a scorer against labels of people: accuracy, kappa, bias of position and length",
     "harness": "academic benchmarks by lm-eval, before and after a training: the alignment tax",
 }
 

@@ -5,6 +5,7 @@ two sets of scored answers to the same prompts, `rounds` on those of one model a
 score columns of the same answers. Each gives a `Result`.
 `rewardbench2` and `accuracy` measure scores, a scorer, or the implicit rewards of a model, on labelled answers.
 `arena` and `mtbench` read judgments that those harnesses wrote.
+`humans` measures verdicts against labels of people.
 `winrate` is AlpacaEval's, raw and length-controlled, from verdicts or scored answers of two models.
 `harness` runs lm-eval's academic benchmarks, before and after a training.
 `as_asked` puts the goal of generated answers into their prompts, so that `logprobs` reads what the model read.
@@ -17,6 +18,7 @@ from pairwright.evaluate.asked import as_asked
 from pairwright.evaluate.compare import compare
 from pairwright.evaluate.control import control
 from pairwright.evaluate.harness import harness
+from pairwright.evaluate.humans import humans
 from pairwright.evaluate.mtbench import mtbench
 from pairwright.evaluate.pairs import pairs
 from pairwright.evaluate.result import Metric, Result
@@ -36,6 +38,7 @@ __all__ = [
     "compare",
     "control",
     "harness",
+    "humans",
     "mtbench",
     "pairs",
     "rewardbench2",

@@ -8,6 +8,7 @@ from pairwright.evaluate.arena import arena
 from pairwright.evaluate.compare import compare
 from pairwright.evaluate.control import control
 from pairwright.evaluate.harness import harness
+from pairwright.evaluate.humans import humans
 from pairwright.evaluate.mtbench import mtbench
 from pairwright.evaluate.pairs import pairs
 from pairwright.evaluate.result import Result
@@ -26,5 +27,6 @@ EVALUATIONS: dict[str, Callable[..., Result]] = {
     "winrate": winrate,
     "arena": arena,
     "mtbench": mtbench,
+    "humans": humans,
     "harness": harness,
 }

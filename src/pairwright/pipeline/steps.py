@@ -144,6 +144,13 @@ STEPS: dict[str, Verb] = {
         reads=("model", "before", "data", "include_path"),
         slow=True,
     ),
+    "evaluate humans": Verb(
+        call="pairwright.evaluate:humans",
+        gives="result",
+        data=None,
+        reads=("labels", "verdicts"),
+        slow=True,  # with a scorer
+    ),
     "as_asked": Verb(call="pairwright.evaluate:as_asked", gives="data", data="answers", reads=("model",)),
     "export": Verb(call="pairwright.pipeline.export:export", gives="file", paths={"output": "."}),
     "diagnose": Verb(
@@ -177,6 +184,7 @@ WHAT: dict[str, tuple[str, ...]] = {
         "winrate",
         "arena",
         "mtbench",
+        "humans",
         "harness",
     ),
     "world": ("lists", "lists_text"),
