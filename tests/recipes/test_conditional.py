@@ -12,6 +12,7 @@ from pairwright.pipeline.plan import make_plan
 from pairwright.preferences import Preferences
 from recipes.test_local import RUNS
 from recipes.test_rounds import ROUNDS
+from recipes.test_sweep import SWEEP
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 NAMES = ("steerlm", "c_rlft", "dpa", "mpo", "sppo", "algorithm1")
@@ -31,9 +32,9 @@ def test_each_trains_from_the_base_and_says_where_it_is_from(name: str) -> None:
 
 
 def test_every_recipe_for_ones_own_data_is_run_by_a_test() -> None:
-    """Here, in test_local.py or in test_rounds.py; the dry run of each is in test_recipes.py."""
+    """Here, in test_local.py, test_rounds.py or test_sweep.py; the dry run of each is in test_recipes.py."""
     run_here = {f"local_{name}" for name in NAMES}
-    assert {path.stem for path in RECIPES.glob("local_*.yaml")} == run_here | set(RUNS) | set(ROUNDS)
+    assert {path.stem for path in RECIPES.glob("local_*.yaml")} == run_here | set(RUNS) | set(ROUNDS) | {SWEEP.stem}
 
 
 def test_the_base_is_the_same_everywhere() -> None:
