@@ -41,7 +41,7 @@ def written(path, what):
 
 
 def test_the_numbers_are_those_of_hand_arithmetic(tmp_path):
-    """3 verdicts above a half, 2 draws, 3 below; the sum is 4.1, that of squares 1 + .25 + .25 + .81 + .04 + 1 = 3.35."""
+    """3 verdicts above a half, 2 draws, 3 below; the sum is 4.1, that of squares 1 + .25 + .25 + .81 + .04 + 1."""
     found = winrate(written(tmp_path / "annotations.json", rows(PREFERENCES)), draws=50).to_dict()
     assert found["win_rate"] == pytest.approx(100 * 4.1 / 8)
     variance = (3.35 - 4.1**2 / 8) / 7

@@ -43,8 +43,8 @@ def verdicts_of(
     scored_answers(answers, score, what="evaluate winrate")  # what is wrong with the column
     model, other = _sides(answers, generator, opponent)
     asked = answers.prompts.select("prompt_id", "prompt", *_there(answers, "dataset"))
-    columns = ["prompt_id", "response", "model", pl.col(score).cast(pl.Float64).alias("score")]
-    frame = answers.responses.select(*columns).collect()
+    scores = pl.col(score).cast(pl.Float64).alias("score")
+    frame = answers.responses.select("prompt_id", "response", "model", scores).collect()
     of_other = dict(_by_prompt(frame, other))
     prompts = {row["prompt_id"]: row for row in asked.collect().iter_rows(named=True)}
     rows, unmet = [], 0
