@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pairwright.errors import InputError
+from pairwright.evaluate import extrapolation
 from pairwright.evaluate.answers import scored_answers
 from pairwright.evaluate.result import Metric, Result, as_json
 from pairwright.preferences import Preferences, Step
@@ -18,9 +19,18 @@ Floats = NDArray[np.float64]
 
 
 def control(
-    answers: Preferences, *, score: str = "score", draws: Annotated[int, Field(gt=0)] = 2000, seed: int = 0
+    answers: Preferences,
+    *,
+    score: str = "score",
+    best: Annotated[float, Field(allow_inf_nan=False)] | None = None,
+    draws: Annotated[int, Field(gt=0)] = 2000,
+    seed: int = 0,
 ) -> Result:
-    """Scores given against scores asked for: mean by goal, rank correlation, calibration, monotonicity.
+    """Scores given against scores asked for: mean by goal, rank correlation, calibration, monotonicity, extrapolation.
+
+    Extrapolation is what a model gives when it is asked for more than the best score of its training data. That score
+    is `best`, or the top of the range of the goal format with which the answers were generated. A goal format prints
+    no number above its range: to ask for more, its range must reach further than the data, which a note says.
 
     All intervals are 95% percentile bootstrap intervals over prompts, since answers to one prompt are alike.
 
@@ -28,6 +38,7 @@ def control(
         answers: scored answers with the column `goal` in the same units, as `generate` and then `score` give them.
             Answers without a goal (null) are a row of their own.
         score: column with the score given.
+        best: best score of the training data; None takes the top of the range of the goal format.
         draws: bootstrap samples.
         seed: of the bootstrap.
 
@@ -35,10 +46,14 @@ def control(
         `spearman` (goal against score, over answers); `calibration` (mean over goals of |mean score - goal|, in score
         units, 0 is perfect); `monotone` (share of neighbouring goals at which the mean score rises); `mean/top` (mean
         score at the highest goal); with unconditioned answers also `mean/unconditioned` and `lift` (top minus
-        unconditioned). The table has a row for each goal.
+        unconditioned). With goals above the data's best score `extrapolation/above` (mean score there),
+        `extrapolation/best` (mean at the highest goal within the data), `extrapolation/rise` (the first minus the
+        second) and `extrapolation/reached` (share of the answers asked for more than the best that score more). The
+        table has a row for each goal.
 
     Raises:
-        InputError: there is no such column, no scored answer, or a score that is not finite.
+        InputError: there is no such column, no scored answer, a score that is not finite, or `best` is not given and
+            the answers come from goal formats with several ranges.
     """
     frame, notes = scored_answers(answers, score, what="evaluate control")
     if "goal" not in frame.columns or frame["goal"].null_count() == len(frame):
@@ -56,9 +71,15 @@ def control(
     if len(goals) < 2:
         notes.append("Only one score was asked for, so nothing says whether the goal steers: ask for several.")
     groups = frame["prompt_id"].to_list()
-    found = grouped_bootstrap(
-        lambda rows: _numbers(asked[rows], given[rows], goals, plain), groups, draws=draws, seed=seed
-    )
+    further, more = extrapolation.beyond(answers, goals, best)
+    notes += more
+
+    def numbers(rows: NDArray[np.intp]) -> list[float]:
+        high = extrapolation.numbers(further, asked[rows], given[rows]) if further is not None else []
+        return [*high, *_numbers(asked[rows], given[rows], goals, plain)]
+
+    found = grouped_bootstrap(numbers, groups, draws=draws, seed=seed)
+    high, found = (found[:4], found[4:]) if further is not None else ([], found)
     means, (rank, off, rise, *rest) = found[: len(goals)], found[len(goals) :]
     metrics = [
         Metric.of("spearman", rank, "rank correlation of score asked and score given, over answers; n are prompts"),
@@ -68,13 +89,16 @@ def control(
     ]
     sizes = {goal: int((asked == goal).sum()) for goal in goals}
     table: list[dict[str, Any]] = [
-        {"goal": goal, **as_json(mean), "n": sizes[goal]} for goal, mean in zip(goals, means, strict=True)
+        {"goal": goal, **as_json(mean), "n": sizes[goal], **extrapolation.rows(further, goal)}
+        for goal, mean in zip(goals, means, strict=True)
     ]
+    if further is not None:
+        metrics += extrapolation.metrics(further, high)
     if plain:
         metrics.append(Metric.of("mean/unconditioned", rest[0], "mean score when asked for no score"))
         metrics.append(Metric.of("lift", rest[1], f"mean score asked for {goals[-1]:g}, minus asked for none"))
         table.append({"goal": None, **as_json(rest[0]), "n": int(np.isnan(asked).sum())})
-    settings = {"score": score, "draws": draws, "seed": seed, "models": _models(frame)}
+    settings = {"score": score, "best": best, "draws": draws, "seed": seed, "models": _models(frame)}
     return Result(
         name="control", n=len(frame), settings=settings, metrics=tuple(metrics), table=tuple(table), notes=tuple(notes)
     )

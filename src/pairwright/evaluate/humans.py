@@ -205,7 +205,7 @@ def _of_people(people: Labelled, *, draws: int, seed: int) -> list[Metric]:
         return metrics
     every = np.stack(list(people.votes.values()), axis=1)
     whole = ~np.isnan(every).any(axis=1)
-    table = np.stack([(every == said).sum(axis=1) for said in _CLASSES], axis=1)
+    table = np.stack([np.count_nonzero(every == said, axis=1) for said in _CLASSES], axis=1)
     pairs = list(combinations(people.votes, 2))
 
     def numbers(rows: Rows) -> list[float]:
@@ -351,7 +351,7 @@ def _counts(people: Labelled, said: Said) -> list[dict[str, Any]]:
     """A row for each label: how often each verdict was given there."""
     rows = []
     for value, name in zip(_CLASSES[::-1], _NAMES[::-1], strict=True):
-        there = said.verdict[people.label == value]
+        there = said.verdict[np.flatnonzero(people.label == value)]
         counts = {f"said_{other}": int((there == one).sum()) for one, other in zip(_CLASSES, _NAMES, strict=True)}
         rows.append({"scores": said.name, "label": name, **counts, "unknown": int(np.isnan(there).sum())})
     return rows
