@@ -117,6 +117,8 @@ def compared(
     notes: list[str] = []
     levels: list[Level] = []
     num_items = 0
+    if unused := sorted(asked.keys() - {benchmark.name for benchmark in benchmarks}):
+        raise InputError(f"evaluate harness: metrics names {unused[0]}, which is none of the benchmarks")
     for benchmark in benchmarks:
         key = headline(benchmark, sides[-1], asked)
         found, said = _level(benchmark, key, sides, draws=draws, seed=seed)
