@@ -275,6 +275,6 @@ def test_a_goal_is_asked_in_the_chat_of_the_trained_model_only(
 
     monkeypatch.setattr(HFLM, "loglikelihood", spy)
     found = harness(trained, before=plain, tasks=("arc_challenge",), data=items, chat_template=True, goal=9.0)
-    assert [form.say(9.0) in prompt for prompt in asked] == [False, True]
-    assert all(prompt.startswith("<|user|>") and prompt.endswith("<|assistant|>") for prompt in asked), asked
+    question = "Question: Which colour has ball 0?\nAnswer:<|end|><|assistant|>"
+    assert asked == [f"<|begin|><|user|>{question}", f"<|begin|><|user|>{form.say(9.0)}\n\n{question}"]
     assert any("asked in other words" in note for note in found.notes)
