@@ -9,6 +9,7 @@ import scipy.stats
 
 from pairwright.errors import InputError
 from pairwright.evaluate import control
+from pairwright.goals import GoalFormat
 from pairwright.preferences import Preferences, Step
 
 GOALS = [2.0, 4.0, 6.0, 8.0, 10.0]
@@ -161,3 +162,71 @@ def test_goals_in_lists_of_one_are_numbers():
     two = Preferences.of(plain.prompts, plain.responses.with_columns(pl.concat_list("goal", "goal").alias("goal")))
     with pytest.raises(InputError, match="the goals are vectors"):
         control(two)
+
+
+def generated(prefs, **form):
+    """The answers with the step of a generation under a goal format."""
+    settings = {"goal_format": GoalFormat(**form).model_dump(mode="json")}
+    step = Step(name="generate", settings=settings, rows_in=1, rows_out=1)
+    return Preferences.of(prefs.prompts, prefs.responses, prefs.pairs, (step,))
+
+
+def test_a_model_that_stops_where_its_data_stopped_has_no_rise_beyond_it():
+    """Asked for 2 to 14 it gives what is asked, up to 10: above, at 12 and 14, it gives 10 as at 10."""
+    prefs = answers(lambda goal, noise, ease: min(goal, 10.0) + ease, [*GOALS, 12.0, 14.0])
+    result = control(prefs, best=10.0)
+    rise = result.metric("extrapolation/rise")
+    assert (rise.value, rise.low, rise.high) == pytest.approx((0.0, 0.0, 0.0), abs=1e-9)
+    assert value(result, "extrapolation/above") == pytest.approx(value(result, "extrapolation/best"))
+    assert [row["above_data"] for row in result.table] == [False] * 5 + [True] * 2
+
+
+def test_a_model_that_goes_on_rises_by_what_is_asked_beyond_the_data():
+    """At 12 and 14 it gives 11 and 12, on average 11.5; at 9, the highest goal up to the data's 9.5, it gives 9."""
+    goals = [3.0, 9.0, 12.0, 14.0]
+    result = control(answers(lambda goal, noise, ease: goal if goal < 10 else 5 + goal / 2, goals), best=9.5)
+    assert value(result, "extrapolation/above") == pytest.approx(11.5)
+    assert value(result, "extrapolation/best") == pytest.approx(9.0)
+    assert value(result, "extrapolation/rise") == pytest.approx(2.5)
+    assert value(result, "extrapolation/reached") == 1.0
+
+
+def test_a_model_that_falls_beyond_its_data_has_a_rise_below_zero():
+    result = control(answers(lambda goal, noise, ease: 12 - goal if goal > 10 else goal, [8.0, 10.0, 12.0]), best=10.0)
+    assert value(result, "extrapolation/rise") == pytest.approx(-10.0)
+    assert value(result, "extrapolation/reached") == 0.0
+
+
+def test_the_range_of_the_data_is_that_of_the_goal_format():
+    prefs = answers(lambda goal, noise, ease: goal, [1.0, 4.0, 6.0])
+    result = control(generated(prefs, ranges=((1.0, 5.0),)))
+    assert value(result, "extrapolation/rise") == pytest.approx(2.0)
+    assert any("Asked for 6 the model reads the same sentence as for 5" in note for note in result.notes)
+    wider = control(generated(prefs, ranges=((1.0, 8.0),)), best=5.0)
+    assert value(wider, "extrapolation/rise") == pytest.approx(2.0)
+    assert not any("same sentence" in note for note in wider.notes)
+
+
+def test_without_a_goal_above_the_data_nothing_is_said_of_extrapolation():
+    prefs = answers(lambda goal, noise, ease: goal)
+    assert not [each.name for each in control(prefs).metrics if each.name.startswith("extrapolation")]
+    told = control(prefs, best=10.0)
+    assert not [each.name for each in told.metrics if each.name.startswith("extrapolation")]
+    assert any("No goal above 10" in note for note in told.notes)
+
+
+def test_without_a_goal_within_the_data_there_is_no_rise():
+    result = control(answers(lambda goal, noise, ease: goal), best=1.0)
+    assert result.metric("extrapolation/rise").value is None
+    assert value(result, "extrapolation/above") == pytest.approx(6.0)
+    assert any("No goal up to 1 was asked for" in note for note in result.notes)
+
+
+def test_answers_of_goal_formats_with_several_ranges_need_to_be_told_the_best_score():
+    prefs = generated(answers(lambda goal, noise, ease: goal), ranges=((1.0, 5.0),))
+    both = Preferences.of(
+        prefs.prompts, prefs.responses, prefs.pairs, (*prefs.lineage, *generated(prefs, ranges=((1.0, 8.0),)).lineage)
+    )
+    with pytest.raises(InputError, match="end at 5, 8; set best"):
+        control(both)
+    assert value(control(both, best=8.0), "extrapolation/rise") == pytest.approx(2.0)

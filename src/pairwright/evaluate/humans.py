@@ -204,7 +204,7 @@ def _of_people(people: Labelled, *, draws: int, seed: int) -> list[Metric]:
     if not people.votes:
         return metrics
     every = np.stack(list(people.votes.values()), axis=1)
-    whole = ~np.isnan(every).any(axis=1)
+    whole = np.count_nonzero(np.isnan(every), axis=1) == 0
     table = np.stack([np.count_nonzero(every == said, axis=1) for said in _CLASSES], axis=1)
     pairs = list(combinations(people.votes, 2))
 

@@ -62,7 +62,7 @@ class _Row(BaseModel):
     @classmethod
     def _known(cls, value: str | None) -> str | None:
         if value is not None and value.strip().lower() not in _SAYS:
-            raise ValueError(f"{value!r:.30} is no verdict; write first, second, tie or abstained, or A, B, C, or null")
+            raise ValueError(f"{value!r:.30} is no verdict (those are first, second, tie, abstained, A, B, C, null)")
         return value
 
 
