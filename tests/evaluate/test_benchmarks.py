@@ -6,20 +6,20 @@ from collections.abc import Mapping
 import pytest
 
 from pairwright.errors import InputError
-from pairwright.evaluate.benchmarks import Benchmark, Marks, Part, compared
+from pairwright.evaluate.benchmarks import Benchmark, Marks, Task, compared
 
 ARC = Benchmark("arc", ("arc",), {})
 
 
 def part(
     items: Mapping[str, float], *, key: str = "acc,none", number: float | None = None, lower: bool = False
-) -> Part:
+) -> Task:
     mean = sum(items.values()) / len(items) if number is None else number
     prompts = {item: f"words of {item}" for item in items}
-    return Part({key: (mean, 0.1)}, {key: items}, prompts, frozenset({"acc"} if lower else ()), 3, "1.0", "here")
+    return Task({key: (mean, 0.1)}, {key: items}, prompts, frozenset({"acc"} if lower else ()), 3, "1.0", "here")
 
 
-def marks(**parts: Part) -> Marks:
+def marks(**parts: Task) -> Marks:
     return Marks(
         parts, {name: {key: value for key, (value, _) in each.numbers.items()} for name, each in parts.items()}
     )
@@ -94,7 +94,7 @@ def test_a_group_weighs_its_parts_as_it_says() -> None:
 
 
 def test_a_metric_can_be_chosen_and_one_that_is_not_there_is_refused() -> None:
-    two = Part(
+    two = Task(
         {"acc,none": (0.5, math.nan), "acc_norm,none": (1.0, 0.0)},
         {"acc,none": {"a": 0.0, "b": 1.0}, "acc_norm,none": {"a": 1.0, "b": 1.0}},
         {"a": "", "b": ""},
@@ -116,6 +116,6 @@ def test_a_metric_can_be_chosen_and_one_that_is_not_there_is_refused() -> None:
 
 
 def test_items_asked_in_other_words_are_said() -> None:
-    other = AFTER.parts["arc"]._replace(prompts=dict.fromkeys("abcd", "a template"))
+    other = AFTER.tasks["arc"]._replace(prompts=dict.fromkeys("abcd", "a template"))
     found = compared([ARC], [BEFORE, Marks({"arc": other}, AFTER.numbers)], {}, draws=9, seed=0)
     assert any("4 items were asked in other words" in note for note in found.notes)

@@ -24,7 +24,7 @@ ACADEMIC: dict[str, str] = {
 _ROUNDING = 1e-9
 
 
-class Part(NamedTuple):
+class Task(NamedTuple):
     """What one model got in one task of lm-eval.
 
     Attributes:
@@ -51,12 +51,12 @@ class Benchmark(NamedTuple):
 
     Attributes:
         name: lm-eval's.
-        parts: its tasks.
-        by_size: by metric, whether a part weighs as many items as it has, or all alike; empty for a single task.
+        tasks: that it is made of.
+        by_size: by metric, whether a task weighs as many items as it has, or all alike; empty for a single task.
     """
 
     name: str
-    parts: tuple[str, ...]
+    tasks: tuple[str, ...]
     by_size: Mapping[str, bool]
 
 
@@ -64,11 +64,11 @@ class Marks(NamedTuple):
     """What one model got.
 
     Attributes:
-        parts: by task.
+        tasks: by name.
         numbers: lm-eval's own number of each benchmark, by `metric,filter`.
     """
 
-    parts: Mapping[str, Part]
+    tasks: Mapping[str, Task]
     numbers: Mapping[str, Mapping[str, float]]
 
 
@@ -125,8 +125,8 @@ def compared(
         notes += said
         num_items += found.n
         metrics += _told(benchmark.name, found, f"{key} of {benchmark.name}, as lm-eval marks it")
-        table += [row for part in benchmark.parts for row in _rows(benchmark.name, part, key, sides)]
-        if any(key.split(",")[0] in sides[-1].parts[part].lower for part in benchmark.parts):
+        table += [row for part in benchmark.tasks for row in _rows(benchmark.name, part, key, sides)]
+        if any(key.split(",")[0] in sides[-1].tasks[part].lower for part in benchmark.tasks):
             notes.append(f"{benchmark.name}: of {key} less is better, so it is left out of the average.")
         else:
             levels.append(found)
@@ -142,14 +142,14 @@ def _level(benchmark: Benchmark, key: str, sides: Sequence[Marks], *, draws: int
     notes: list[str] = []
     pairs = {}
     others = 0
-    for part in benchmark.parts:
-        marked = [side.parts[part].items.get(key, {}) for side in sides]
+    for part in benchmark.tasks:
+        marked = [side.tasks[part].items.get(key, {}) for side in sides]
         values, alone = paired(marked)
         if alone:
             notes.append(f"{part}: {alone:,} items were not given to both models alike and are left out.")
         if values.shape[1]:
             pairs[part] = values
-        prompts = [side.parts[part].prompts for side in sides]
+        prompts = [side.tasks[part].prompts for side in sides]
         others += sum(prompts[-1][item] != text for item, text in prompts[0].items() if item in prompts[-1])
     if others:
         notes.append(
@@ -162,7 +162,7 @@ def _level(benchmark: Benchmark, key: str, sides: Sequence[Marks], *, draws: int
     share = weights(sizes, by_size=benchmark.by_size.get(key.split(",")[0], True)) if sizes else []
     parts = [Items(values, weight) for values, weight in zip(pairs.values(), share, strict=True)]
     found = level(benchmark.name, parts, draws=draws, seed=seed) if parts else None
-    whole = len(parts) == len(benchmark.parts) and not any("left out" in note for note in notes)
+    whole = len(parts) == len(benchmark.tasks) and not any("left out" in note for note in notes)
     if found is None or (whole and not np.allclose(found.value, own, rtol=0, atol=_ROUNDING)):
         notes.append(f"{benchmark.name}: {key} is no mean over items, so it has no interval.")
         return Level(np.array(own), np.full((len(sides), draws), math.nan), sum(sizes)), notes
@@ -186,15 +186,15 @@ _AVERAGES = ("average", "average_before", "difference")
 
 def _rows(name: str, part: str, headline_key: str, sides: Sequence[Marks]) -> list[dict[str, Any]]:
     """A row for each metric of a task, as lm-eval gives it, and what changed among its items."""
-    last = sides[-1].parts[part]
+    last = sides[-1].tasks[part]
     rows: list[dict[str, Any]] = []
     for key, (value, error) in last.numbers.items():
         row: dict[str, Any] = {"benchmark": name, "task": part, "metric": key, "headline": key == headline_key}
         row |= {"few_shot": last.few_shot, "version": last.version, "source": last.source}
         row |= {"n": len(last.prompts), **_shown("after", value, error)}
         if len(sides) > 1:
-            row |= _shown("before", *sides[0].parts[part].numbers.get(key, (math.nan, math.nan)))
-            values, _ = paired([side.parts[part].items.get(key, {}) for side in sides])
+            row |= _shown("before", *sides[0].tasks[part].numbers.get(key, (math.nan, math.nan)))
+            values, _ = paired([side.tasks[part].items.get(key, {}) for side in sides])
             row |= {"gained": int((values[1] > values[0]).sum()), "lost": int((values[1] < values[0]).sum())}
         rows.append(row)
     return rows

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import Field
 
 from pairwright.errors import InputError, need
-from pairwright.evaluate.benchmarks import ACADEMIC, Benchmark, Marks, Part, compared
+from pairwright.evaluate.benchmarks import ACADEMIC, Benchmark, Marks, Task, compared
 from pairwright.evaluate.result import Result
 from pairwright.plug import nearest
 
@@ -317,9 +317,9 @@ def _marked(
         fewshot_random_seed=asked.seed,
     )
     tasks = {name: task for each in loaded for name, task in each["tasks"].items()}
-    parts = {name: _part(name, task, found) for name, task in tasks.items()}
+    marked = {name: _task(name, task, found) for name, task in tasks.items()}
     numbers = {each.name: {k: v for k, (v, _) in _numbers(found["results"][each.name]).items()} for each in benchmarks}
-    return Marks(parts, numbers)
+    return Marks(marked, numbers)
 
 
 def _outermost(loaded: Mapping[str, Any]) -> list[Any]:
@@ -336,7 +336,7 @@ def _written(task: Any, asked: _Asked) -> int:
     return asked.max_new_tokens or int(said.get("max_gen_toks", said.get("max_new_tokens", 256)))
 
 
-def _part(name: str, task: Any, found: Mapping[str, Any]) -> Part:
+def _task(name: str, task: Any, found: Mapping[str, Any]) -> Task:
     samples = found["samples"][name]
     items: dict[str, dict[str, float]] = {}
     prompts: dict[str, str] = {}
@@ -349,7 +349,7 @@ def _part(name: str, task: Any, found: Mapping[str, Any]) -> Part:
     lower = frozenset(metric for metric, better in found["higher_is_better"][name].items() if better is False)
     given = task.config.dataset_kwargs or {}
     source = ", ".join((given.get("data_files") or {}).values()) if isinstance(given.get("data_files"), dict) else ""
-    return Part(
+    return Task(
         _numbers(found["results"][name]),
         items,
         prompts,
