@@ -34,6 +34,8 @@ class Series(BaseModel):
     x_high: list[Number] | None = None
     labels: list[str] | None = None
     """What a point is, shown when it is pointed at, such as `beta 0.1, seed 2`."""
+    setting: str | None = None
+    """What this line has in common with others, such as `beta 0.1`: they share a colour and an entry of the legend."""
     reference: bool = False
     """A thin dotted line to compare with, such as "asked = given"."""
 

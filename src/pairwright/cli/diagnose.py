@@ -17,6 +17,9 @@ from pairwright.pipeline.signature import check
 from pairwright.pipeline.steps import STEPS, settings_schema
 
 _STYLES = {"warning": "bold red", "note": "yellow", "fine": "green"}
+_SEEN = {"fine": "not seen"}
+_MANY = 10
+"""With more warnings than these, findings are told by check."""
 _IN_A_LOG = 120
 """Columns where there is no terminal to ask."""
 _DATA = Flag(
@@ -65,11 +68,14 @@ def diagnose(verb: str, arguments: Sequence[str]) -> int:
 
 
 def findings_text(findings: Iterable[Mapping[str, Any]]) -> str:
-    """Findings as a table, in their order, each with what to try below it.
+    """Findings as a table, in their order, each with what to try below it; by check where there are many warnings.
 
     Args:
         findings: as `Finding` has them in JSON.
     """
+    findings = list(findings)
+    if sum(each["level"] == "warning" for each in findings) > _MANY:
+        return _by_check(findings)
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column, width in (("level", None), ("subject", 20), ("check", 24), ("what was seen", None)):
         shown.add_column(column, overflow="fold", max_width=width)
@@ -82,6 +88,23 @@ def findings_text(findings: Iterable[Mapping[str, Any]]) -> str:
         shown.add_row(f"[{style}]{escape(level)}[/]" if style else escape(level),
                       escape(str(each["subject"])), escape(str(each["check"])), says)  # fmt: skip
     return _drawn(shown) if shown.row_count else "nothing was found, and nothing was looked for"
+
+
+def _by_check(findings: Sequence[Mapping[str, Any]]) -> str:
+    """One row for each check: how many subjects it is about, what was seen in the worst of them, what to try."""
+    from pairwright.diagnose.checks import by_check
+    from pairwright.diagnose.finding import Finding
+
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column, width in (("level", None), ("check", 24), ("seen in", 24), ("what was seen in the worst", None)):
+        shown.add_column(column, overflow="fold", max_width=width)
+    for check in by_check(Finding.model_validate(each) for each in findings):
+        worst, style = check.findings[0], _STYLES[check.level]
+        levels = ", ".join(f"{_SEEN.get(level, level)} {count}" for level, count in check.levels.items())
+        tries = "".join(f"\n[dim]try: {escape(remedy)}[/dim]" for remedy in check.remedies)
+        says = f"{escape(worst.subject)}: {escape(worst.says)}" + tries
+        shown.add_row(f"[{style}]{check.level}[/]", escape(check.check), levels, says)
+    return _drawn(shown)
 
 
 def missing_text(missing: Iterable[Mapping[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pairwright.charts import Chart, Number, Series
 from pairwright.report.files import dicts
-from pairwright.report.shown import is_number
+from pairwright.report.shown import few, is_number
 from pairwright.report.views import Bins, Relabelling, RunView, Selection, StepView
 
 CURVES = {
@@ -79,7 +79,7 @@ def training_charts(trainings: Named) -> list[Chart]:
             series = [one for name, step in group if (one := _logged(name, step, key))]
             if series:
                 called = f"{title}: {kind}" if kind else title
-                says = f"As logged on the batches of training, for {', '.join(one.name for one in series)}."
+                says = f"As logged on the batches of training, for {few([one.name for one in series])}."
                 charts.append(
                     Chart(id=f"train-{len(charts)}", title=called, says=says, x="optimiser step", y=unit, series=series)
                 )

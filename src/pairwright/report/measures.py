@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pairwright.diagnose.checks import by_check
 from pairwright.diagnose.finding import Finding, Part
 from pairwright.report.charts import goal_rows, number_of, table_of
 from pairwright.report.files import dicts, items
 from pairwright.report.lacking import lacks
 from pairwright.report.shown import is_number
+from pairwright.report.sweeps import MANY, Sweep, sweep_of
 from pairwright.report.views import RunView, StepView
 
 HEADLINE = {"compare": 1, "pairs": 2, "control": 2}
@@ -35,7 +37,10 @@ def with_bars(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def headline(run: RunView) -> dict[str, Any]:
-    """What is said first of a run: findings, warnings first; measures of each evaluation; what it lacks."""
+    """What is said first of a run: findings, warnings first; measures of each evaluation; what it lacks.
+
+    Where a check is about many subjects, `checks` has the same findings by check.
+    """
     measures = [
         {
             "evaluation": item["step"].name,
@@ -49,6 +54,7 @@ def headline(run: RunView) -> dict[str, Any]:
     return {
         "run": run.name,
         "findings": findings,
+        "checks": checks_of(run, sweep_of([run])),
         "measures": measures,
         "missing": [lack.model_dump(mode="json") for lack in lacks(run)],
     }
@@ -57,6 +63,33 @@ def headline(run: RunView) -> dict[str, Any]:
 def findings_of(run: RunView) -> tuple[Finding, ...]:
     """Everything that a run's diagnosis found, warnings first."""
     return () if run.diagnosis is None else run.diagnosis.findings
+
+
+def checks_of(run: RunView, sweep: Sweep) -> list[dict[str, Any]]:
+    """Findings by check, where one was looked for in many subjects; nothing where all were in few.
+
+    Returns:
+        `Check` as JSON values, and with a sweep `settings`: in how many of a setting's subjects it was seen.
+    """
+    checks = by_check(findings_of(run))
+    if all(len(check.findings) <= MANY for check in checks):
+        return []
+    return [{**check.model_dump(mode="json"), "settings": _by_setting(check.findings, sweep)} for check in checks]
+
+
+def _by_setting(findings: Sequence[Finding], sweep: Sweep) -> list[dict[str, Any]]:
+    found = {label: [each for each in findings if sweep.find(each.subject) == label] for label in sweep.order}
+    return [
+        {"setting": label, "seen": sum(each.level != "fine" for each in own), "of": len(own)}
+        for label, own in found.items()
+        if own
+    ]
+
+
+def with_pictures(check: dict[str, Any]) -> dict[str, Any]:
+    """A check whose findings know where their interval lies among those of all its subjects."""
+    (item,) = with_bars([{"metrics": [{**each, "name": check["check"]} for each in check["findings"]]}])
+    return {**check, "findings": item["metrics"]}
 
 
 def part_measures(part: Part) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The records and the templates, put together into one HTML file."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,23 @@ from pairwright.report.explorer import explorer_of
 from pairwright.report.files import dicts, items
 from pairwright.report.flow import flows
 from pairwright.report.lacking import WANTED, lacks
-from pairwright.report.measures import by_goal, findings_of, headline, part_measures, results, with_bars
+from pairwright.report.measures import (
+    by_goal,
+    checks_of,
+    findings_of,
+    headline,
+    part_measures,
+    results,
+    with_bars,
+    with_pictures,
+)
+from pairwright.report.overview import by_name, first_chart, own_charts, together
 from pairwright.report.shown import (
+    HIDDEN,
     clean,
     duration,
+    few,
+    few_of,
     is_number,
     json_island,
     leaves,
@@ -38,6 +52,7 @@ from pairwright.report.shown import (
     ticked,
     visible,
 )
+from pairwright.report.sweeps import Sweep, coloured, sweep_of
 from pairwright.report.views import RunView, StepView
 
 if TYPE_CHECKING:
@@ -83,7 +98,10 @@ def run_page(
         "made_by": MADE_BY,
         "headline": [headline(run) for run in runs],
         "comparison": both and both["table"],
-        "runs": [run.model_dump(mode="json") for run in runs],
+        "runs": [
+            {**run.model_dump(mode="json"), "explorer": part["explorer"].about() if part["explorer"] else None}
+            for run, part in zip(runs, parts, strict=True)
+        ],
         "charts": [chart.model_dump(mode="json") for chart in charts],
     }
     return page, clean(values)
@@ -108,12 +126,17 @@ def audits_page(audits: Mapping[str, Mapping[str, Any]], *, title: str) -> str:
 def _part(run: RunView, prefix: str) -> dict[str, Any]:
     """One run as its template reads it."""
     charts: list[Chart] = []
+    sweep = sweep_of([run])
 
     def drawn(*given: Chart | None) -> list[Chart]:
         """Charts with ids that no other run has; they are noted, to be put into the page."""
         mine = [chart.model_copy(update={"id": prefix + chart.id}) for chart in given if chart]
         charts.extend(mine)
         return mine
+
+    def lines(*given: Chart | None) -> list[Chart]:
+        """The same, with colours by the setting of a sweep."""
+        return drawn(*(coloured(chart, sweep) for chart in given if chart))
 
     trainings = named([run], "metrics")
     data = _first_of_each(run.of("pairs"), "pairs")
@@ -122,10 +145,12 @@ def _part(run: RunView, prefix: str) -> dict[str, Any]:
         "prefix": prefix,
         "lacks": dict.fromkeys(WANTED) | {lack.part: lack for lack in lacks(run)},
         "findings": findings_of(run),
+        "checks": [with_pictures(check) for check in checks_of(run, sweep)],
+        "first": _first(run, sweep, drawn),
         "results": results(run),
         "by_goal": by_goal(run),
         "flows": flows(run),
-        "scores": drawn(*score_charts(_scored(run))),
+        "scores": lines(*score_charts(_scored(run))),
         "pairs": data,
         "pair_charts": drawn(*(chart for step in _taken(run, data) for chart in pair_charts(step))),
         "audits": [{"step": step, "audit": _audit(step.audit or {})} for step in run.of("audit")],
@@ -139,10 +164,10 @@ def _part(run: RunView, prefix: str) -> dict[str, Any]:
             for step in run.steps
             if step.relabelling
         ],
-        "curves": drawn(*training_charts(trainings)),
-        "probes": drawn(*probe_charts(named([run], "probed"))),
-        "diagnosed": _diagnosed(run, drawn),
-        "goals": next(iter(drawn(goal_chart(named([run], "result")))), None),
+        "curves": lines(*training_charts(trainings)),
+        "probes": lines(*probe_charts(named([run], "probed"))),
+        "diagnosed": _diagnosed(run, sweep, drawn),
+        "goals": next(iter(lines(goal_chart(named([run], "result")))), None),
         "explorer": explorer_of(run.steps),
         "charts": charts,
         "seeds": {s.name: s.settings["seed"] for s in run.of("metrics") if s.settings.get("seed") is not None},
@@ -159,19 +184,37 @@ def _together(runs: Sequence[RunView]) -> dict[str, Any]:
         *probe_charts(named(runs, "probed")),
         *training_charts(named(runs, "metrics")),
     ]
-    charts = [chart.model_copy(update={"id": f"all-{chart.id}"}) for chart in found if chart]
+    sweep = sweep_of(runs)
+    charts = [coloured(chart, sweep).model_copy(update={"id": f"all-{chart.id}"}) for chart in found if chart]
     return {"table": compared(runs), "charts": charts}
 
 
-def _diagnosed(run: RunView, drawn: Any) -> list[dict[str, Any]]:
+def _first(run: RunView, sweep: Sweep, drawn: Any) -> dict[str, Any] | None:
+    """The chart that compares many models, for the headline; the section on over-optimisation has it again."""
+    found = first_chart(run, sweep)
+    if found is None:
+        return None
+    part, chart = found
+    (mine,) = drawn(chart.model_copy(update={"id": f"first-{chart.id}"}))
+    return {"title": part.title, "chart": mine}
+
+
+def _diagnosed(run: RunView, sweep: Sweep, drawn: Any) -> list[dict[str, Any]]:
     """The parts of a diagnosis, those of one name under one heading."""
-    groups: dict[str, dict[str, Any]] = {}
-    for i, part in enumerate(run.diagnosis.parts if run.diagnosis else ()):
-        group = groups.setdefault(part.name, {"name": part.name, "title": part.title, "parts": []})
-        charts = drawn(*(chart.model_copy(update={"id": f"d{i}-{chart.id}"}) for chart in part.charts))
-        (measured,) = with_bars([part_measures(part)])
-        group["parts"].append({"part": part, "charts": charts, "measured": measured})
-    return list(groups.values())
+    groups: list[dict[str, Any]] = []
+    for found in by_name(run.diagnosis.parts if run.diagnosis else ()):
+        parts = [part for _, part in found]
+        every = together(parts, sweep)
+        if every:
+            charts = [chart.model_copy(update={"id": f"g{len(groups)}-{chart.id}"}) for chart in every["charts"]]
+            every = every | {"charts": drawn(*charts)}
+        mine = []
+        for i, part in found:
+            own = [chart.model_copy(update={"id": f"d{i}-{chart.id}"}) for chart in own_charts(part, sweep)]
+            (measured,) = with_bars([part_measures(part)])
+            mine.append({"part": part, "charts": drawn(*own), "measured": measured})
+        groups.append({"name": parts[0].name, "title": parts[0].title, "parts": mine, "together": every})
+    return groups
 
 
 def _audit(audit: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,7 +268,8 @@ def _render(template: str, charts: Sequence[Chart], **values: Any) -> str:
     nonce = hashlib.sha256(repr(sorted(map(str, values.items()))).encode("utf-8", "replace")).hexdigest()[:32]
     explored = any(part["explorer"] for part in values["runs"])
     return _environment().get_template(template).render(
-        **values, charts=charts, explored=explored, island=island, nonce=nonce, plotly=_plotly() if charts else ""
+        **values, charts=charts, explored=explored, island=island, nonce=nonce, plotly=_plotly() if charts else "",
+        hidden=json.dumps(HIDDEN.pattern),
     )  # fmt: skip
 
 
@@ -240,6 +284,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "shown": shown,
+        "few": few,
+        "few_of": few_of,
         "number": number,
         "share": share,
         "duration": duration,

@@ -8,7 +8,7 @@ from being written.
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -51,6 +51,18 @@ def ticked(text: object) -> Markup:
     if len(parts) % 2 == 0:
         marked[-1] = f"`{marked[-1]}"
     return Markup("".join(marked))
+
+
+def few(names: Sequence[str], most: int = 4) -> str:
+    """`a, b, c`; of more than `most` names the first two and how many more there are."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:2])} and {len(names) - 2:,} more"
+
+
+def few_of(subject: str) -> str:
+    """A subject that is a list of names, such as `a, b, c`, in short."""
+    return few(subject.split(", "))
 
 
 def plain(text: object) -> str:

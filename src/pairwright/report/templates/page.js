@@ -13,8 +13,14 @@
   };
   const dashes = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const symbols = ["circle", "square", "diamond", "triangle-up", "x", "star"];
+  // Settings of a sweep from small to large; in between the colours are mixed.
+  const ramps = {
+    light: ["#23318f", "#7a2e9d", "#bb2d6b", "#c9481f", "#946000"],
+    dark: ["#8fa4ff", "#c593ff", "#ff8dbd", "#ff9f73", "#ffd566"],
+  };
+  const MANY = 6; // more lines than these, or those of a sweep, have their key above the chart, and no error bars
   const patterns = ["", "/", "\\", "x", "-", "."];
-  const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+  const hidden = new RegExp(JSON.parse(root.dataset.hidden), "gu"); // the pattern by which the page itself was written
   const css = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const onPaper = () => root.classList.contains("on-paper");
   const drawn = new Set();
@@ -61,8 +67,84 @@
     };
   }
 
-  function trace(chart, series, index, palette) {
-    const colour = series.reference ? css("--soft") : palette[index % palette.length];
+  function ramp(stops, share) {
+    const place = share * (stops.length - 1), first = Math.min(Math.floor(place), stops.length - 2);
+    const part = (hex, i) => parseInt(hex.slice(1 + 2 * i, 3 + 2 * i), 16);
+    const mixed = [0, 1, 2].map((i) => Math.round(part(stops[first], i) + (place - first) * (part(stops[first + 1], i) - part(stops[first], i))));
+    return "#" + mixed.map((value) => value.toString(16).padStart(2, "0")).join("");
+  }
+
+  // How each line looks: those of one setting alike, others by their place. The key has an entry for each look.
+  function looks(chart) {
+    const mode = dark.matches && !onPaper() ? "dark" : "light";
+    const settings = [...new Set(chart.series.map((series) => series.setting).filter(Boolean))];
+    const turn = (list, i) => list[(i + Math.floor(i / list.length)) % list.length];
+    const alone = settings.length ? [css("--ink"), css("--soft")] : colours[mode];
+    const straight = ["dot", "dash", "dashdot"];
+    let other = 0, reference = 0;
+    return chart.series.map((series) => {
+      if (series.reference) return { label: series.name, colour: css("--soft"), dash: straight[reference++ % straight.length], reference: true };
+      if (!series.setting) {
+        const i = other++;
+        const n = i + settings.length;
+        return { label: series.name, colour: alone[i % alone.length], dash: turn(dashes, settings.length ? i + 1 : i), symbol: turn(symbols, n), width: 2 };
+      }
+      const i = settings.indexOf(series.setting);
+      const share = settings.length > 1 ? i / (settings.length - 1) : 0;
+      return { label: series.setting, colour: ramp(ramps[mode], share), dash: "solid", symbol: symbols[i % symbols.length], width: 1.5, thin: true };
+    });
+  }
+
+  // A key in the page itself: it takes the room that it needs, and never that of the drawing.
+  const shapes = {
+    circle: "M13 3a4 4 0 1 0 .01 0z", square: "M9.5 3.5h7v7h-7z", diamond: "M13 2l5 5-5 5-5-5z", "triangle-up": "M13 2.5l4.6 8h-9.2z",
+    x: "M9 4.5l1.5-1.5 2.5 2.5 2.5-2.5 1.5 1.5-2.5 2.5 2.5 2.5-1.5 1.5-2.5-2.5-2.5 2.5-1.5-1.5 2.5-2.5z",
+    star: "M13 1.5l1.6 3.8 4 .3-3.1 2.6 1 4-3.5-2.2-3.5 2.2 1-4-3.1-2.6 4-.3z",
+  };
+  const strokes = { solid: "", dash: "7 3", dot: "2 3", dashdot: "7 3 2 3", longdash: "10 3", longdashdot: "10 3 2 3" };
+  const off = new Map();
+
+  function key(id, chart, all) {
+    const place = document.getElementById(id);
+    let list = place.parentElement.querySelector("ul.key");
+    if (!list) {
+      list = document.createElement("ul");
+      list.className = "key";
+      place.before(list);
+      off.set(id, new Set());
+    }
+    const hiddenNow = off.get(id), had = list.contains(document.activeElement) ? document.activeElement.dataset.label : null;
+    const entries = new Map(all.map((look) => [look.label, look]));
+    list.replaceChildren(...[...entries.values()].map((look) => {
+      const item = document.createElement("li"), button = document.createElement("button");
+      const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+      svg.setAttribute("viewBox", "0 0 26 14");
+      svg.setAttribute("aria-hidden", "true");
+      const put = (tag, attributes) => {
+        const shape = document.createElementNS("http://www.w3.org/2000/svg", tag);
+        for (const [name, value] of Object.entries(attributes)) shape.setAttribute(name, value);
+        svg.append(shape);
+      };
+      if (chart.kind !== "points" || look.reference) {
+        put("line", { x1: 0, x2: 26, y1: 7, y2: 7, stroke: look.colour, "stroke-width": look.reference ? 1.2 : 2, "stroke-dasharray": strokes[look.dash] });
+      }
+      if (look.symbol) put("path", { d: shapes[look.symbol], fill: look.colour });
+      button.type = "button";
+      button.dataset.label = look.label;
+      button.setAttribute("aria-pressed", String(!hiddenNow.has(look.label)));
+      button.append(svg, " " + seen(look.label));
+      button.addEventListener("click", () => {
+        if (!hiddenNow.delete(look.label)) hiddenNow.add(look.label);
+        draw(id);
+      });
+      item.append(button);
+      return item;
+    }));
+    if (had !== null) [...list.querySelectorAll("button")].find((button) => button.dataset.label === had)?.focus();
+  }
+
+  function trace(chart, series, index, look, many) {
+    const colour = look.colour;
     const name = plain(series.name);
     if (chart.kind === "bar" && !series.reference) {
       return {
@@ -73,17 +155,17 @@
     }
     const x = series.x.map((value) => (isNumber(value) ? value : plain(value)));
     if (series.reference) {
-      return { name, x, y: series.y, mode: "lines", line: { color: colour, width: 1.2, dash: "dot" }, hoverinfo: "skip" };
+      return { name, x, y: series.y, mode: "lines", line: { color: colour, width: 1.2, dash: look.dash }, hoverinfo: "skip" };
     }
     const points = chart.kind === "points";
     const labels = series.labels ? series.labels.map(plain) : undefined;
     return {
       name, x, y: series.y, text: labels,
       mode: points ? "markers" : series.x.length > 60 ? "lines" : "lines+markers",
-      error_y: interval(series.y, series.low, series.high, colour),
+      error_y: many && !points ? undefined : interval(series.y, series.low, series.high, colour),
       error_x: interval(series.x, series.x_low, series.x_high, colour),
-      line: { color: colour, width: 2, dash: dashes[index % dashes.length] },
-      marker: { color: colour, size: points ? 9 : 7, symbol: symbols[index % symbols.length] },
+      line: { color: colour, width: look.width, dash: look.dash },
+      marker: { color: colour, size: points ? 9 : look.thin ? 6 : 7, symbol: look.symbol },
       hovertemplate: (labels ? "%{text}<br>" : "") + "%{x}, %{y:.4~g}<extra>" + name + "</extra>",
     };
   }
@@ -91,19 +173,22 @@
   function draw(id) {
     const chart = charts.get(id), place = document.getElementById(id);
     if (!chart || !place) return;
-    const palette = dark.matches && !onPaper() ? colours.dark : colours.light;
+    const all = looks(chart), many = chart.kind !== "bar" && (all.length > MANY || all.some((look) => look.thin));
+    if (many) key(id, chart, all);
     const axis = (title, longest) => ({
       title: { text: inLines(title, longest), font: { size: 12 }, standoff: 8 }, gridcolor: css("--grid"), linecolor: css("--line"),
       tickcolor: css("--line"), zeroline: false, automargin: true, fixedrange: true,
     });
-    let coloured = 0;
-    const lines = chart.series.map((series) => trace(chart, series, series.reference ? 0 : coloured++, palette));
+    let bars = 0;
+    const lines = chart.series.map((series, i) => ({
+      ...trace(chart, series, series.reference ? 0 : bars++, all[i], many), visible: !(off.get(id) || new Set()).has(all[i].label),
+    }));
     const text = chart.kind === "bar" || chart.series.some((series) => !series.reference && series.x.some((x) => !isNumber(x) && x !== null));
     const layout = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { t: 8, r: 10, b: 44, l: 52 },
       font: { color: css("--ink"), family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif", size: 12 },
-      xaxis: { ...axis(chart.x, 60), type: text ? "category" : "linear", nticks: 12 }, yaxis: axis(chart.y, 32),
-      showlegend: chart.series.length > 1, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+      xaxis: { ...axis(chart.x, Math.min(60, Math.max(24, Math.floor(place.clientWidth / 7.5) - 6))), type: text ? "category" : "linear", nticks: 12 }, yaxis: axis(chart.y, 32),
+      showlegend: chart.series.length > 1 && !many, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
       hovermode: "closest", bargap: 0.18, barmode: "group",
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--line"), font: { color: css("--ink") } },
     };
@@ -170,7 +255,7 @@
   let opened = [];
   window.addEventListener("beforeprint", () => {
     root.classList.add("on-paper");
-    figures.forEach((figure) => draw(figure.dataset.chart));
+    figures.filter((figure) => !figure.closest("details:not([open])")).forEach((figure) => draw(figure.dataset.chart));
     opened = [...document.querySelectorAll(".finding details:not([open])")];
     opened.forEach((details) => { details.open = true; });
   });
