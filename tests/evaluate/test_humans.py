@@ -327,3 +327,16 @@ def test_the_command_writes_the_one_json_of_all_results(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["name"] == "humans"
     assert told["accuracy"] == pytest.approx(0.4)
+
+
+def test_a_recipe_measures_the_data_of_an_earlier_step(shared, tmp_path):
+    path = shared("data/extra/judgebench_rm_scores.jsonl.gz")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"- {{name: data, do: read, source: {path}}}\n"
+        "- {name: people, do: evaluate, what: humans, source: 'step:data', draws: 20}\n"
+    )
+    assert main(["run", str(recipe), "-o", str(tmp_path / "run")]) == 0
+    (found,) = (json.loads(each.read_text()) for each in (tmp_path / "run").glob("**/result.json"))
+    assert found["name"] == "humans"
+    assert found["n"] == 250

@@ -44,7 +44,7 @@ _FIRST_ONCE = "that share beyond people's own, of the same comparisons: each was
 
 
 def humans(
-    labels: Path | Preferences,
+    source: Path | Preferences,
     *,
     scores: Sequence[str] | None = None,
     scorer: str | Mapping[str, Any] | None = None,
@@ -73,7 +73,7 @@ def humans(
     bootstrap over prompts.
 
     Args:
-        labels: a file of labelled comparisons, a directory of preference data, or preferences.
+        source: a file of labelled comparisons, a directory of preference data, or preferences.
         scores: score columns of the answers; all when nothing else is given.
         scorer: scores the answers now: a name of `pairwright list scorers`, or a mapping with its name under `with` and
             its settings beside it.
@@ -101,7 +101,7 @@ def humans(
         raise InputError(f"{_WHAT}: give one of scores, scorer and verdicts, not {' and '.join(given)}")
     if key is not None and verdicts is None:
         raise InputError(f"{_WHAT}: key tells which comparison a row of verdicts is on; give verdicts too")
-    people = labelled(labels, split=split)
+    people = labelled(source, split=split)
     parts = _parts(people, by)
     found = _said(people, scores, scorer, verdicts, key)
     notes = [*people.notes]
@@ -121,7 +121,7 @@ def humans(
         metrics += [Metric.of(f"{name}{ending}", interval, says) for name, interval, says in numbers]
         table += _counts(people, said)
         notes += [*said.notes, *_missing(people, said)]
-    settings = {**asked, "labels": None if isinstance(labels, Preferences) else str(labels)}
+    settings = {**asked, "source": None if isinstance(source, Preferences) else str(source)}
     settings |= {"verdicts": None if verdicts is None else str(verdicts)}
     settings |= {"key": key, "by": by, "split": split, "draws": draws, "seed": seed}
     return Result(

@@ -148,7 +148,7 @@ STEPS: dict[str, Verb] = {
         call="pairwright.evaluate:humans",
         gives="result",
         data=None,
-        reads=("labels", "verdicts"),
+        reads=("source", "verdicts"),
         slow=True,  # with a scorer
     ),
     "as_asked": Verb(call="pairwright.evaluate:as_asked", gives="data", data="answers", reads=("model",)),
