@@ -186,7 +186,7 @@ def test_audit(data, capsys):
     assert "score_tie" in printed
     page = Path("audit.html").read_text()
     assert "score_tie" in page
-    assert '<h2 id="findings">' in page  # the report's own page, not another one
+    assert '<h2 id="findings-1">Findings' in page  # the report's own page, not another one
     assert f"<title>Audit of {Path(data).name}" in page
     assert call("audit", data, "-o", "audit.docx", capsys=capsys)[0] == 2
 

@@ -58,7 +58,7 @@ def harness(
     draws: Annotated[int, Field(gt=0)] = 2000,
     seed: int = 0,
 ) -> Result:
-    """Run lm-eval on a model, and on what it was before its training: what did the training cost on benchmarks?
+    """Run lm-eval on a model and on what it was before its training: what the training cost on benchmarks.
 
     The usual tasks are GSM8K with 8 solved examples, GPQA, MuSR, TruthfulQA, BBH and the ARC challenge, under lm-eval's
     names and by its definitions: prompts, examples, how answers are found in a text. Their number is the mean of marks
