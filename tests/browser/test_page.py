@@ -12,6 +12,7 @@ import pytest
 from explored import HOSTILE, explored_run, log, made_step, pairs_of
 from pairwright.report import report
 from pairwright.report.explorer import explorer_of
+from swept import swept_run
 
 pytestmark = pytest.mark.browser
 
@@ -52,6 +53,11 @@ def compared(run) -> Path:
     made_step(other, 1, "data", "read", lambda d: prefs.save(d / "data"))
     made_step(other, 2, "train", "train", log, **{"from": "data"}, beta=0.2)
     return report([run, other], output=run.with_name("compared.html"))
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> Path:
+    return report(swept_run(tmp_path_factory.mktemp("swept") / "sweep", (1.0, 0.1, 0.01, 0.001)))
 
 
 @contextmanager
@@ -309,9 +315,9 @@ def test_runs_side_by_side_open_with_an_explorer_each(chromium, compared):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("where", ["", "#r0-explorer?set=held+out%2C+train&pair=0", "#r0-explorer?q=one&in.gap=2:20"])
-def test_axe_finds_no_serious_violation(chromium, page_file, compared, scheme, size, where):
+def test_axe_finds_no_serious_violation(chromium, page_file, compared, swept, scheme, size, where):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    for file in [page_file] if where else [page_file, compared]:
+    for file in [page_file] if where else [page_file, compared, swept]:
         with opened(chromium, file, where, viewport=size, color_scheme=scheme, bypass_csp=True) as seen:
             draw_all(seen.page)
             for details in seen.page.locator("details").all():
@@ -324,3 +330,49 @@ def test_axe_finds_no_serious_violation(chromium, page_file, compared, scheme, s
             for node in one["nodes"][:3]
         ]
         assert grave == []
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_key_of_many_lines_stands_above_the_drawing_and_hides_a_setting(chromium, swept, size):
+    with opened(chromium, swept, viewport=size) as seen:
+        draw_all(seen.page)
+        figure = seen.page.locator('figure[data-chart="r0-g1-all-change"]')
+        keys = figure.locator(".key button")
+        assert [text.strip() for text in keys.all_inner_texts()] == [
+            "beta 0.001",
+            "beta 0.01",
+            "beta 0.1",
+            "beta 1",
+            "start",
+        ]
+        key, plot = figure.locator(".key").bounding_box(), figure.locator(".plot").bounding_box()
+        assert key["y"] + key["height"] <= plot["y"]
+        assert plot["height"] >= 250
+        assert figure.locator(".legend").count() == 0
+        colours = {line.evaluate("e => getComputedStyle(e).stroke") for line in figure.locator("path.js-line").all()}
+        assert len(colours) == 4 + 1  # a colour for each beta, and the start's
+        assert figure.locator("path.js-line").count() == 8 + 1
+        keys.first.focus()
+        seen.page.keyboard.press("Enter")
+        assert figure.locator("path.js-line").count() == 6 + 1
+        assert keys.first.get_attribute("aria-pressed") == "false"
+        assert keys.first.evaluate("e => e === document.activeElement")
+        seen.page.keyboard.press("Enter")
+        assert figure.locator("path.js-line").count() == 8 + 1
+        assert seen.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert (seen.said, seen.page.evaluate("window.violations")) == ([], [])
+
+
+def test_charts_of_single_subjects_are_drawn_when_they_are_unfolded_and_not_before(chromium, swept):
+    with opened(chromium, swept) as seen:
+        seen.page.emulate_media(media="print")
+        seen.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        folded = seen.page.locator('[id="r0-d3-change"]')
+        assert folded.locator(".main-svg").count() == 0
+        assert seen.page.locator('[id="r0-g1-all-change"] .main-svg').count() > 0
+        seen.page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        seen.page.emulate_media(media="screen")
+        seen.page.locator(".singly > summary").click()
+        seen.page.locator(".single > summary").nth(3).click()
+        folded.locator(".main-svg").first.wait_for(state="attached")
+        assert seen.said == []

@@ -112,3 +112,19 @@ def test_a_measure_without_an_interval_has_a_dash_for_it():
         [{"evaluation": "e", "measure": "m", "value": 0.12345, "low": None, "high": None, "n": 1200, "says": "what"}]
     )
     assert shown.splitlines()[1].split() == ["e", "m", "0.123", "-", "1,200", "what"]
+
+
+def finding_of(subject, level, value):
+    said = {"check": "both_fell", "says": f"Fell in {value}.", "means": "m", "source": "s"}
+    return {**said, "subject": subject, "level": level, "value": value, "n": 5, "remedy": "Less of it."}
+
+
+def test_more_than_ten_warnings_are_told_by_check():
+    """Eleven subjects that fell by 0 to 10: the worst is the last one."""
+    many = [finding_of(f"t{i}", "warning", float(i)) for i in range(11)]
+    shown = findings_text([*many, finding_of("quiet", "fine", 0.0)])
+    assert "warning 11, not seen 1" in shown
+    assert "t10: Fell in 10.0." in shown
+    assert shown.count("try: Less of it.") == 1
+    assert "t9" not in shown
+    assert findings_text(many[:10]).count("try: Less of it.") == 10

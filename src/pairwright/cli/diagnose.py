@@ -98,12 +98,12 @@ def _by_check(findings: Sequence[Mapping[str, Any]]) -> str:
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column, width in (("level", None), ("check", 24), ("seen in", 24), ("what was seen in the worst", None)):
         shown.add_column(column, overflow="fold", max_width=width)
-    for check in by_check(Finding.model_validate(each) for each in findings):
-        worst, style = check.findings[0], _STYLES[check.level]
-        levels = ", ".join(f"{_SEEN.get(level, level)} {count}" for level, count in check.levels.items())
-        tries = "".join(f"\n[dim]try: {escape(remedy)}[/dim]" for remedy in check.remedies)
+    for one in by_check(Finding.model_validate(each) for each in findings):
+        worst, style = one.findings[0], _STYLES[one.level]
+        levels = ", ".join(f"{_SEEN.get(level, level)} {count}" for level, count in one.levels.items())
+        tries = "".join(f"\n[dim]try: {escape(remedy)}[/dim]" for remedy in one.remedies)
         says = f"{escape(worst.subject)}: {escape(worst.says)}" + tries
-        shown.add_row(f"[{style}]{check.level}[/]", escape(check.check), levels, says)
+        shown.add_row(f"[{style}]{one.level}[/]", escape(one.check), levels, says)
     return _drawn(shown)
 
 
