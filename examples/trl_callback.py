@@ -43,7 +43,7 @@ def main(output: Path) -> None:
         train_dataset=rows.select_columns(["prompt", "chosen", "rejected"]),
         processing_class=AutoTokenizer.from_pretrained(model),
     )
-    trainer.add_callback(Probe(prefs, output=output, every=10, pairs=30))
+    trainer.add_callback(Probe(trainer, prefs, output=output, every=10, pairs=30))
     trainer.train()
     print(f"probes are in {output}; look at them with: pairwright report {output}")
 

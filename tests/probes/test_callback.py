@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from transformers import TrainerCallback
 
 import tiny
 from pairwright.errors import InputError
@@ -63,8 +64,13 @@ def trainer(model: Path, output: Path, *callbacks: Any, lora: bool = False, **se
         peft_config=peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_dropout=0.2) if lora else None,
     )
     for each in callbacks:
-        made.add_callback(each)
+        made.add_callback(each if isinstance(each, TrainerCallback) else each(made))
     return made
+
+
+def probing(prefs: Preferences, **settings: Any) -> Any:
+    """What makes the probe of a trainer that is yet to be made."""
+    return lambda made: Probe(made, prefs, **settings)
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -84,7 +90,7 @@ def test_a_trl_trainer_with_the_callback_gets_probes_of_the_model_that_it_trains
     model: Path, prefs: Preferences, tmp_path: Path
 ) -> None:
     """The other road: `logprobs` of the start and of the saved model, margins 0.3 * (log-ratio difference) by numpy."""
-    made = trainer(model, tmp_path / "trl", Probe(prefs, output=tmp_path / "run", every=4))
+    made = trainer(model, tmp_path / "trl", probing(prefs, output=tmp_path / "run", every=4))
     made.train()
     made.save_model(str(tmp_path / "end"))
     pairs, _ = held_out(prefs)
@@ -111,7 +117,7 @@ def test_a_trl_trainer_with_the_callback_gets_probes_of_the_model_that_it_trains
 
 
 def test_what_was_trained_is_recorded_for_the_report(model: Path, prefs: Preferences, tmp_path: Path) -> None:
-    trainer(model, tmp_path, Probe(prefs, output=tmp_path, every=5, pairs=3)).train()
+    trainer(model, tmp_path, probing(prefs, output=tmp_path, every=5, pairs=3)).train()
     record = json.loads((tmp_path / "training.json").read_text())
     config = record["config"]
     assert (record["made_by"], record["arguments"], record["steps"]) == (MADE_BY, "DPOConfig", 6)
@@ -131,7 +137,7 @@ def test_the_training_and_its_log_are_the_same_with_the_callback_and_without(
     lora: bool, model: Path, prefs: Preferences, tmp_path: Path
 ) -> None:
     plain = trainer(model, tmp_path / "a", lora=lora)
-    watched = trainer(model, tmp_path / "b", Probe(prefs, output=tmp_path / "run", every=1), lora=lora)
+    watched = trainer(model, tmp_path / "b", probing(prefs, output=tmp_path / "run", every=1), lora=lora)
     for each in (plain, watched):
         torch.manual_seed(0)
         each.train()
@@ -148,25 +154,23 @@ def test_the_training_and_its_log_are_the_same_with_the_callback_and_without(
 def test_a_trl_training_that_goes_on_from_a_checkpoint_goes_on_with_its_probes(
     model: Path, prefs: Preferences, tmp_path: Path
 ) -> None:
-    from transformers import TrainerCallback
-
     class Stop(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
             control.should_training_stop = state.global_step >= 5
             return control
 
     settings = {"save_strategy": "steps", "save_steps": 4}
-    trainer(model, tmp_path / "a", Probe(prefs, output=tmp_path / "whole", every=2), **settings).train()
-    trainer(model, tmp_path / "b", Probe(prefs, output=tmp_path / "parts", every=2), Stop(), **settings).train()
+    trainer(model, tmp_path / "a", probing(prefs, output=tmp_path / "whole", every=2), **settings).train()
+    trainer(model, tmp_path / "b", probing(prefs, output=tmp_path / "parts", every=2), Stop(), **settings).train()
     assert (tmp_path / "parts/probes/000005.parquet").is_file()
-    again = trainer(model, tmp_path / "b", Probe(prefs, output=tmp_path / "parts", every=2), **settings)
+    again = trainer(model, tmp_path / "b", probing(prefs, output=tmp_path / "parts", every=2), **settings)
     again.train(resume_from_checkpoint=str(tmp_path / "b/checkpoint-4"))
     whole, parts = files(tmp_path / "whole"), files(tmp_path / "parts")
     assert sorted(whole) == sorted(parts)
     assert [name for name in whole if whole[name] != parts[name] and name != "metrics.jsonl"] == []
     for one, other_line in zip(lines(tmp_path / "whole"), lines(tmp_path / "parts"), strict=True):
         assert one | {"num_tokens": 0} == other_line | {"num_tokens": 0}  # TRL counts tokens anew
-    other = trainer(model, tmp_path / "b", Probe(prefs, output=tmp_path / "parts", every=2, pairs=3), **settings)
+    other = trainer(model, tmp_path / "b", probing(prefs, output=tmp_path / "parts", every=2, pairs=3), **settings)
     with pytest.raises(InputError, match="holds probes with other pairs or settings; go on with the same ones"):
         other.train(resume_from_checkpoint=str(tmp_path / "b/checkpoint-4"))
 
@@ -181,7 +185,7 @@ def test_a_tracker_gets_the_same_names(model: Path, prefs: Preferences, tmp_path
         patch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "ours"))
         train(prefs, model=model, output=tmp_path / "run", probe_every=2, **settings)
         patch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "trl"))
-        trainer(model, tmp_path / "a", Probe(prefs, output=tmp_path / "b", every=2), **settings).train()
+        trainer(model, tmp_path / "a", probing(prefs, output=tmp_path / "b", every=2), **settings).train()
     for folder, run in (("ours", "run"), ("trl", "b")):
         assert len(list((tmp_path / folder).rglob("events*"))) == 1
         events = EventAccumulator(str(next((tmp_path / folder).rglob("events*"))))
@@ -228,12 +232,14 @@ def test_means_are_those_of_the_rows_by_hand() -> None:
         "pairwright/probe_raw_top_entropy": 1.5,
         "pairwright/probe_top_mass": pytest.approx(0.8),
     }
-    assert means_of(frame, beta=None)["pairwright/probe_margin"] == 1.5
+    plain = means_of(frame, beta=None)
+    assert plain["pairwright/probe_log_ratio_margin"] == 1.5
+    assert "pairwright/probe_margin" not in plain
 
 
 def test_a_model_that_takes_goals_is_asked_for_them(prefs: Preferences, tmp_path: Path) -> None:
     model = tiny.model(tmp_path / "long", positions=1024)
-    probe = Probe(prefs, output=tmp_path / "run", every=6, goal=GoalFormat())
+    probe = probing(prefs, output=tmp_path / "run", every=6, goal=GoalFormat())
     trainer(model, tmp_path / "a", probe, max_length=800).train()
     probes = load_probes(tmp_path / "run")
     assert probes is not None
@@ -259,15 +265,16 @@ def test_what_is_of_something_else_is_left_alone(
     path.parent.mkdir(parents=True)
     path.write_text(text)
     with pytest.raises(InputError, match=says):
-        trainer(model, tmp_path / "a", Probe(prefs, output=tmp_path / "run")).train()
+        trainer(model, tmp_path / "a", probing(prefs, output=tmp_path / "run")).train()
     assert files(tmp_path / "run") == {name: text.encode()}
 
 
 def test_what_cannot_be_probed_is_said_before_anything_is_trained(prefs: Preferences, tmp_path: Path) -> None:
+    made: Any = None  # it is not asked for anything yet
     with pytest.raises(InputError, match="no pairs are in split 'dev'"):
-        Probe(prefs, output=tmp_path, split="dev")
+        Probe(made, prefs, output=tmp_path, split="dev")
     with pytest.raises(InputError, match="every is 0; give the optimiser steps"):
-        Probe(prefs, output=tmp_path, every=0)
+        Probe(made, prefs, output=tmp_path, every=0)
 
 
 @pytest.mark.parametrize("how", ["FSDP", "ZeRO-3"])
@@ -306,7 +313,7 @@ def test_a_trl_training_can_be_probed_further_afterwards(
     lora: bool, model: Path, prefs: Preferences, tmp_path: Path
 ) -> None:
     """The model that TRL saved is read again from the disk: at the last step it says what was read as it trained."""
-    made = trainer(model, tmp_path, Probe(prefs, output=tmp_path, every=3), lora=lora, learning_rate=2e-2)
+    made = trainer(model, tmp_path, probing(prefs, output=tmp_path, every=3), lora=lora, learning_rate=2e-2)
     made.train()
     made.save_model(str(tmp_path))
     before = load_probes(tmp_path)

@@ -110,8 +110,9 @@ def test_the_last_step_needs_no_stop(tmp_path: Path) -> None:
 def test_a_stop_after_the_checkpoint_is_forgotten(step: int, stays: bool, tmp_path: Path) -> None:
     ended(StopRule(tmp_path, smoothing=0.0), tmp_path, mass=LEAKING)
     state: Any = SimpleNamespace(global_step=step, max_steps=45)
-    StopRule(tmp_path).on_train_begin(None, state, None)  # type: ignore[arg-type]
-    assert (stopped(tmp_path) is not None) == stays
+    control: Any = SimpleNamespace(should_training_stop=False)
+    StopRule(tmp_path).on_train_begin(None, state, control)  # type: ignore[arg-type]
+    assert (stopped(tmp_path) is not None) == stays == control.should_training_stop
 
 
 def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Probe a training after the fact: the model that it started from, each checkpoint that was kept, and how it ended."""
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,11 +29,20 @@ from pairwright.preferences import MESSAGES, Preferences
 from pairwright.probes.held import held_out
 from pairwright.probes.reading import Held, at_start, credit, encode, read_pairs, start_of
 from pairwright.probes.samples import read_samples
+from pairwright.probes.scale import scale_in_record
 from pairwright.probes.store import (
+    CREDIT,
     FOLDER,
+    PROBE,
+    SAMPLE,
     About,
     Probes,
+    begin,
+    check_folder,
+    is_whole,
+    load_about,
     load_probes,
+    step_files,
     write_about,
     write_credit,
     write_probe,
@@ -69,9 +77,13 @@ def probe_run(
 ) -> Probes:
     """Probe a finished training, and write `probes/` into its directory.
 
-    What was probed with the same settings already is not done again, so a call that was killed goes on. A training that
-    was probed while it went on keeps its pairs: `split`, `pairs` and `seed` then choose none, and only the steps and
-    samples that are missing are added. Probes that an earlier call made with other settings are replaced.
+    What was probed with the same settings already is not done again, so a call that was killed goes on, and one that
+    has nothing to do opens no model. A file that cannot be read counts as not there. A training that was probed while
+    it went on keeps its pairs: `split`, `pairs` and `seed` then choose none, and only the steps and samples that are
+    missing are added. Probes that an earlier call made with other settings are replaced.
+
+    With a scorer, samples that lie there without a score get one; under another scorer than theirs all are scored anew,
+    and none is drawn again.
 
     Args:
         training: directory of a training: of `train`, of a step of a run, or of another trainer with our callback.
@@ -97,9 +109,8 @@ def probe_run(
     folder = Path(training)
     run = _run(folder, start=start, dtype=dtype, checkpoints=checkpoints)
     tokenizer = open_tokenizer(run.tokenizer)
-    earlier = load_probes(folder)
-    live = earlier is not None and earlier.about.every is not None
-    data, dropped = (_data(folder), {}) if live else held_out(prefs, split=split, pairs=pairs, seed=seed)
+    earlier, kept = _earlier(folder)
+    data, dropped = held_out(prefs, split=split, pairs=pairs, seed=seed) if kept is None else (kept, {})
     held = encode(data, tokenizer, goal=run.goal, limits=run.limits)
     models = _Models(run)
     about = About(
@@ -117,7 +128,8 @@ def probe_run(
     if samples:
         drawing = {"n": samples, "max_new_tokens": max_new_tokens, "seed": seed, "temperature": 1.0, "top_p": 1.0}
         about = about.model_copy(update={"samples": drawing | {"scorer": _named(scorer)}})
-    about = _ready(folder, about, data, earlier)
+    about = _ready(folder, about, data, earlier, live=kept is not None)
+    _remove_damaged(folder, set(run.models))
     for number, step in enumerate(run.models):
         if not _is_done(folder, step, samples):
             print(
@@ -125,9 +137,10 @@ def probe_run(
             )
             _probe(folder, step, models, held, about, batch_tokens)
             if samples:
-                drawn = _samples(step, models, held, about, batch_tokens)
-                write_samples(folder, step, drawn if scorer is None else _scored(drawn, data, scorer))
-    if credit_pairs and not (folder / FOLDER / "credit.parquet").is_file():
+                _draw(folder, step, models, held, about, batch_tokens)
+    if scorer is not None:
+        _score(folder, about, data, scorer)
+    if credit_pairs and not is_whole(folder / FOLDER / "credit.parquet", CREDIT):
         last = max(run.models)
         write_credit(folder, credit(models(last), models(0), held, pairs=credit_pairs, batch_tokens=batch_tokens))
     found = load_probes(folder)
@@ -209,7 +222,7 @@ def _run(folder: Path, *, start: str | Path | None, dtype: Dtype | None, checkpo
         tokenizer=str(end if _holds_tokenizer(end) else config.get("tokenizer") or origin),
         limits=Limits(**lengths) if known else Limits.of(open_config(origin), config.get("max_length")),
         goal=goal,
-        beta=_beta(config),
+        beta=scale_in_record(said),
         loss=_loss(config.get("loss")),
         digest=said.get("run"),
         notes=notes if checkpoints else (),
@@ -279,23 +292,25 @@ def _opener(place: Path, start: str, config: Mapping[str, Any], dtype: Dtype) ->
     return adapter if (place / ADAPTER).is_file() and "lora" in config else whole
 
 
-def _beta(config: Mapping[str, Any]) -> float | None:
-    """The `beta` of the loss; None where it has none, or several of its terms have one."""
-    loss = config.get("loss")
-    parts = [each.get("settings") for each in loss] if isinstance(loss, list) else [config.get("loss_settings")]
-    betas = [part["beta"] for part in parts if part and isinstance(part.get("beta"), int | float)]
-    return float(betas[0]) if len(betas) == 1 else None
-
-
 def _loss(said: Any) -> str | None:
     if not isinstance(said, list):
         return None if said is None else str(said)
     return " + ".join(str(LossTerm.model_validate(each)) for each in said)
 
 
-def _data(folder: Path) -> Preferences:
-    """The pairs that a training was probed with while it went on."""
-    return Preferences.load(folder / FOLDER / "data")
+def _earlier(folder: Path) -> tuple[About | None, Preferences | None]:
+    """How a training was probed before, and the pairs of one that was while it went on; None of what is not readable.
+
+    Raises:
+        InputError: the folder of probes holds something else.
+    """
+    check_folder(folder)
+    try:
+        about = load_about(folder)
+        live = about is not None and about.every is not None
+        return about, Preferences.load(folder / FOLDER / "data") if live else None
+    except InputError:
+        return None, None
 
 
 def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
@@ -306,26 +321,36 @@ def _named(scorer: Scorer | None) -> Any:
     return dict(scorer) if isinstance(scorer, Mapping) else scorer
 
 
-def _ready(folder: Path, about: About, data: Preferences, earlier: Probes | None) -> About:
+def _ready(folder: Path, about: About, data: Preferences, earlier: About | None, *, live: bool) -> About:
     """Make the folder of probes ready, and give the record that stands there now.
 
     What is there of the same pairs stays, samples that were drawn otherwise go. Of other pairs all goes.
     """
-    target = folder / FOLDER
-    if earlier is None and target.exists() and any(target.iterdir()) and not (target / "data").is_dir():
-        raise InputError(f"{target} is there and holds no probes; move it away")
-    if earlier is not None and (earlier.about.every is not None or _are_same(target, earlier.about, about, data)):
-        kept = earlier.about
-        if not about.samples or about.samples == kept.samples:
-            return kept
-        for path in target.glob("*-samples.parquet"):
-            path.unlink()
-        about = kept.model_copy(update={"samples": about.samples})
-    else:
-        shutil.rmtree(target, ignore_errors=True)
-        data.save(target / "data")
+    if earlier is None or not (live or _are_same(folder / FOLDER, earlier, about, data)):
+        begin(folder, about, data)
+        return about
+    if not about.samples or _drawing(about) == _drawing(earlier):
+        return earlier
+    for path in step_files(folder, samples=True).values():
+        path.unlink()
+    about = earlier.model_copy(update={"samples": about.samples})
     write_about(folder, about)
     return about
+
+
+def _drawing(about: About) -> dict[str, Any]:
+    """How samples were drawn, whoever scored them."""
+    return {name: value for name, value in about.samples.items() if name != "scorer"}
+
+
+def _remove_damaged(folder: Path, steps: set[int]) -> None:
+    """Remove files of steps that cannot be read, and tell of those that cannot be made again."""
+    for samples, columns in ((False, PROBE), (True, SAMPLE)):
+        for step, path in step_files(folder, samples=samples).items():
+            if not is_whole(path, columns):
+                path.unlink()
+                if step not in steps:
+                    print(f"probes: {path} was damaged, and no model of step {step} is kept: left out", file=sys.stderr)
 
 
 def _are_same(target: Path, earlier: About, about: About, data: Preferences) -> bool:
@@ -354,12 +379,31 @@ def _probe(folder: Path, step: int, models: _Models, held: Held, about: About, b
     write_probe(folder, step, rows)
 
 
-def _samples(step: int, models: _Models, held: Held, about: About, batch_tokens: int) -> pl.DataFrame:
+def _draw(folder: Path, step: int, models: _Models, held: Held, about: About, batch_tokens: int) -> None:
+    """Draw the samples of a step, unless they were."""
+    if _is_done(folder, step, 1):
+        return
     said = about.samples
     settings = {name: said[name] for name in ("n", "max_new_tokens", "seed")}
     start = models(0) if step else None
     policy = models(step)
-    return read_samples(policy, start, held, batch_tokens=batch_tokens, top=about.top, **settings)
+    write_samples(folder, step, read_samples(policy, start, held, batch_tokens=batch_tokens, top=about.top, **settings))
+
+
+def _score(folder: Path, about: About, data: Preferences, scorer: Scorer) -> None:
+    """Score the samples that have no score; where another scorer gave them one, all of them."""
+    files = step_files(folder, samples=True)
+    if not files:
+        return
+    if about.samples.get("scorer") != _named(scorer):
+        # First the scores, then the name: a call that is killed in between leaves none under the wrong one.
+        for step, path in files.items():
+            write_samples(folder, step, pl.read_parquet(path).with_columns(score=None))
+        write_about(folder, about.model_copy(update={"samples": about.samples | {"scorer": _named(scorer)}}))
+    for step, path in files.items():
+        drawn = pl.read_parquet(path)
+        if drawn["score"].null_count():
+            write_samples(folder, step, _scored(drawn, data, scorer))
 
 
 def _scored(drawn: pl.DataFrame, data: Preferences, scorer: Scorer) -> pl.DataFrame:

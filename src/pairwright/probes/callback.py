@@ -3,7 +3,7 @@
     from pairwright.probes import Probe
 
     trainer = DPOTrainer(...)
-    trainer.add_callback(Probe(read("pairs.jsonl"), output="runs/mine"))
+    trainer.add_callback(Probe(trainer, read("pairs.jsonl"), output="runs/mine"))
     trainer.train()
 
 Then `pairwright report runs/mine` and `pairwright diagnose runs/mine` have the same pages as for `pairwright train`.
@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pairwright.errors import InputError
 from pairwright.goals import GoalFormat
 from pairwright.logprobs.tokenise import DEFAULT_MAX_LENGTH, Limits
 from pairwright.preferences import Preferences
 from pairwright.probes.held import held_out
-from pairwright.probes.live import Prober, check_folder
+from pairwright.probes.live import Prober
 from pairwright.probes.reading import encode
+from pairwright.probes.scale import scale_in_trl
 from pairwright.probes.stop import stopped
-from pairwright.probes.store import About
+from pairwright.probes.store import About, check_folder
 from pairwright.runs import versions, write_json
 from pairwright.train.callbacks import MetricsFile
 from pairwright.train.ranks import by_first
@@ -66,6 +67,7 @@ class Probe(TrainerCallback):
     from a checkpoint goes on with its probes.
 
     Args:
+        trainer: that it is added to; the means go to what this one reports to.
         prefs: the data, with a held-out split.
         output: directory to write to; it may be the trainer's own.
         tokenizer: of the model; the trainer's when not given.
@@ -73,7 +75,9 @@ class Probe(TrainerCallback):
         pairs: how many, at most.
         every: optimiser steps from one probe to the next.
         goal: how the model is asked for scores, where it is trained to be; that of `prefs` when not given.
-        beta: scales a log-ratio to an implicit reward; that of the trainer's arguments when not given.
+        beta: what the loss multiplies an answer's log-ratio with to get its implicit reward; that of the trainer's
+            arguments when not given, where the loss is one of those that do so (TRL's `DPOConfig` and `KTOConfig`, but
+            for losses of means over tokens). Otherwise margins are of log-ratios, in nats.
         max_length: tokens of prompt and answer; the trainer's when not given, or 1024.
         max_prompt_length: tokens of the prompt; half of `max_length` when not given.
         batch_tokens: tokens that the model reads at once, at most.
@@ -86,6 +90,7 @@ class Probe(TrainerCallback):
 
     def __init__(
         self,
+        trainer: Trainer,
         prefs: Preferences,
         *,
         output: str | Path,
@@ -102,6 +107,7 @@ class Probe(TrainerCallback):
     ) -> None:
         if every < 1:
             raise InputError(f"every is {every}; give the optimiser steps from one probe to the next, 1 or more")
+        self.trainer = trainer
         self.output, self.every, self.split, self.batch_tokens = Path(output), every, split, batch_tokens
         self.tokenizer, self.goal, self.beta = tokenizer, goal or prefs.goal_format, beta
         self.max_length, self.max_prompt_length = max_length, max_prompt_length
@@ -164,14 +170,19 @@ class Probe(TrainerCallback):
             pairs=held.pairs,
             split=self.split,
             every=self.every,
-            beta=getattr(args, "beta", None) if self.beta is None else self.beta,
+            beta=self._scale(args),
             loss=_loss(args),
             goal=held.goal,
             start=self._start,
             dropped=dropped,
             notes=(*self.pairs.lineage[-1].notes, *held.notes),
         )
-        return Prober(self.output, self.pairs, held, about, every=self.every, batch_tokens=self.batch_tokens)
+        return Prober(
+            self.trainer, self.output, self.pairs, held, about, every=self.every, batch_tokens=self.batch_tokens
+        )
+
+    def _scale(self, args: TrainingArguments) -> float | None:
+        return scale_in_trl(args) if self.beta is None else self.beta
 
     def _limits(self, args: TrainingArguments, model: Any) -> Limits:
         """The lengths of the training; a trainer that cuts nothing has none, and the model's positions are left."""
@@ -186,6 +197,7 @@ class Probe(TrainerCallback):
         return {
             "made_by": MADE_BY,
             "arguments": type(args).__name__,
+            "beta": self._scale(args),
             "config": {
                 "model": self._start,
                 "loss": _loss(args),

@@ -11,8 +11,10 @@ from pairwright.errors import InputError
 from pairwright.pairing import EMPTY, goals_inside, text_marks
 from pairwright.preferences import RESPONSE_COLUMNS, Preferences, Step
 
-REASONS = ("missing_prompt", "empty_chosen", "empty_rejected", "equal_text")
-"""Why a comparison cannot be probed; one with several reasons counts under the first."""
+REASONS = ("missing_prompt", "empty_chosen", "empty_rejected", "equal_text", "contradictory")
+"""Why a comparison cannot be probed; one with several reasons counts under the first.
+
+`contradictory`: the same two texts stand there both ways round, and no scores of theirs say which is better."""
 
 _TEXT = "__pairwright_said"
 _SIDES = ("chosen", "rejected")
@@ -25,7 +27,8 @@ def held_out(
 
     The copies that relabelling made of one comparison count once, and so do two pairs with the same texts. Where a
     score is missing or not finite, or the two are equal, the pair stays as it was labelled (a negative copy is turned
-    back); how many is a note of the step, and `as_labelled` in what it found. Answers keep their ids.
+    back); how many is a note of the step, and `as_labelled` in what it found. Two texts that stand there in both orders
+    are dropped and counted, since row order alone could tell which is chosen. Answers keep their ids.
 
     Which pairs are drawn, and in which order they stand, depends on their texts and the seed: row order and other pairs
     have no part in it, so that any first so many of them are a draw too.
@@ -87,9 +90,7 @@ def _facts(prefs: Preferences, split: str) -> pl.DataFrame:
     pairs = prefs.pairs.filter(pl.col("split") == split)
     turned = pl.col("copy") == "negative" if _has_copies(pairs) else pl.lit(False)
     pairs = pairs.select("prompt_id", *_exchanged(("chosen_id", "rejected_id"), turned.fill_null(False)))
-    ends = [mark("chosen_id", "rejected_id") for mark in (pl.min_horizontal, pl.max_horizontal)]
-    pairs = pairs.with_columns(_low=ends[0], _high=ends[1]).unique(["_low", "_high"], keep="first", maintain_order=True)
-    needed = Preferences.of(prefs.prompts, answers, pairs.drop("_low", "_high"))
+    needed = Preferences.of(prefs.prompts, answers, pairs.unique(maintain_order=True))
     view = needed.view("score", EMPTY, _TEXT).with_columns(
         pl.when(pl.col(f"score_{side}").is_finite()).then(pl.col(f"score_{side}")).alias(f"score_{side}")
         for side in _SIDES
@@ -110,10 +111,18 @@ def _facts(prefs: Preferences, split: str) -> pl.DataFrame:
         "empty_chosen": pl.col(f"{EMPTY}_chosen").fill_null(True),
         "empty_rejected": pl.col(f"{EMPTY}_rejected").fill_null(True),
         "equal_text": pl.col(f"{_TEXT}_chosen") == pl.col(f"{_TEXT}_rejected"),
+        "contradictory": pl.col(f"{_TEXT}_chosen").n_unique().over("prompt_id", *_ends(f"{_TEXT}_")) > 1,
     }
-    return turned_view.with_columns(
-        reason=pl.coalesce(pl.when(tests[name]).then(pl.lit(name)) for name in REASONS)
-    ).collect()
+    facts = turned_view.with_columns(reason=pl.coalesce(pl.when(tests[name]).then(pl.lit(name)) for name in REASONS))
+    # Of the two orders of one comparison the one that was labelled so comes first, whichever row it was.
+    ordered = facts.collect().sort("turned", maintain_order=True).with_columns(_ends(""))
+    return ordered.unique(["_low", "_high"], keep="first", maintain_order=True).drop("_low", "_high")
+
+
+def _ends(kind: str) -> tuple[pl.Expr, pl.Expr]:
+    """The lesser and the greater of the two sides' ids or texts, whichever is chosen."""
+    names = [f"{kind}{side}" if kind else f"{side}_id" for side in _SIDES]
+    return pl.min_horizontal(names).alias("_low"), pl.max_horizontal(names).alias("_high")
 
 
 def _has_copies(pairs: pl.LazyFrame) -> bool:

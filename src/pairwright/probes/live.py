@@ -4,16 +4,13 @@
 the training: not its weights, not its random numbers, not what it logs of a step.
 """
 
-import inspect
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import CallbackHandler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pairwright.errors import InputError, need
 from pairwright.preferences import Preferences
@@ -26,7 +23,16 @@ from pairwright.probes.reading import (
     start_of,
     vocabulary_of,
 )
-from pairwright.probes.store import ABOUT, FOLDER, About, load_probes, write_about, write_credit, write_probe
+from pairwright.probes.store import (
+    FOLDER,
+    STEP_FILE,
+    About,
+    begin,
+    check_folder,
+    load_probes,
+    write_credit,
+    write_probe,
+)
 from pairwright.probes.turning import by_step
 from pairwright.runs import write_beside
 from pairwright.train.callbacks import PROBED
@@ -45,6 +51,7 @@ class Prober(TrainerCallback):
     processes train one model, all read it and the first one writes.
 
     Args:
+        trainer: that it is a callback of; the means are given to its other callbacks.
         output: directory of the training.
         pairs: the held-out pairs, as `held_out` gives them.
         held: their tokens.
@@ -55,6 +62,7 @@ class Prober(TrainerCallback):
 
     def __init__(
         self,
+        trainer: Trainer,
         output: Path,
         pairs: Preferences,
         held: Held,
@@ -63,6 +71,7 @@ class Prober(TrainerCallback):
         every: int,
         batch_tokens: int = 8192,
     ) -> None:
+        self.trainer = trainer
         self.output, self.pairs, self.held, self.about = output, pairs, held, about
         self.every, self.batch_tokens = every, batch_tokens
         self._said: About | None = None
@@ -97,8 +106,9 @@ class Prober(TrainerCallback):
         model: torch.nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
-        """Probe the model, where it is its turn."""
-        if model is not None and (state.global_step % self.every == 0 or state.global_step >= state.max_steps):
+        """Probe the model, where it is its turn and nobody did."""
+        due = state.global_step % self.every == 0 or state.global_step >= state.max_steps
+        if model is not None and due and state.global_step != self._last:
             self._look(args, state, control, model)
 
     def on_train_end(
@@ -124,7 +134,20 @@ class Prober(TrainerCallback):
         tokens = self._tokens(model) if step == 0 else None
         means = by_first(lambda: self._keep(step, rows, tokens))
         self._last = step
-        _log(means, args, state, control)
+        self._log(means, args, state, control)
+
+    def _log(
+        self, means: dict[str, float], args: TrainingArguments, state: TrainerState, control: TrainerControl
+    ) -> None:
+        """Give numbers to all callbacks of the trainer, as a line of their own.
+
+        Not by the trainer's `log`: it closes the window over which the numbers of a step are averaged.
+        """
+        numbers: dict[str, Any] = means if state.epoch is None else {**means, "epoch": state.epoch}
+        state.log_history.append({**numbers, "step": state.global_step})
+        asked = control.should_log
+        self.trainer.callback_handler.on_log(args, state, control, dict(numbers))
+        control.should_log = asked  # the handler takes it that the step's line was written
 
     def _keep(self, step: int, rows: pl.DataFrame, tokens: pl.DataFrame | None) -> dict[str, float]:
         """Write a probe, and give its means; on the first process alone."""
@@ -154,10 +177,7 @@ class Prober(TrainerCallback):
 
     def _begin(self) -> int:
         check_folder(self.output)
-        folder = self.output / FOLDER
-        shutil.rmtree(folder, ignore_errors=True)
-        self.pairs.save(folder / "data")
-        write_about(self.output, self._about)
+        begin(self.output, self._about, self.pairs)
         return -1
 
     def _go_on(self, step: int, last: int) -> int:
@@ -173,8 +193,8 @@ class Prober(TrainerCallback):
             raise InputError(f"{folder} holds probes with other pairs or settings; go on with the same ones")
         kept = {each for each in probes.steps if each <= step and (each % self.every == 0 or each == last)}
         for path in folder.glob("*.parquet"):
-            number = path.stem.split("-")[0]
-            if (number.isdigit() and int(number) not in kept) or path.stem == "credit":
+            number = STEP_FILE.fullmatch(path.name)
+            if (number and int(number[1]) not in kept) or path.stem == "credit":
                 path.unlink()
         return max(kept)
 
@@ -183,15 +203,17 @@ def means_of(rows: pl.DataFrame, *, beta: float | None) -> dict[str, float]:
     """The means of a probe by the names under which they are logged.
 
     `probe_chosen_logp`, `probe_rejected_logp`: nats, summed over an answer, mean over answers. `probe_margin`: mean
-    over pairs of `beta * ((logp - start_logp) of chosen - of rejected)`, in nats where there is no beta;
-    `probe_accuracy`: share of pairs in which it is above 0, a tie counted half. All four under no goal, and under the
-    best one with `_asked_top` behind the name; the first two also with `_asked_own`. On chosen answers under no goal,
-    as `by_step`: `probe_entropy` (nats), `probe_top_entropy`, `probe_raw_top_entropy` (bits), `probe_top_mass`.
+    over pairs of `beta * ((logp - start_logp) of chosen - of rejected)`; where the implicit reward is no such multiple
+    (`beta` None) it is called `probe_log_ratio_margin` and is in nats, without a beta. `probe_accuracy`: share of pairs
+    in which it is above 0, a tie counted half. All four under no goal, and under the best one with `_asked_top` behind
+    the name; the first two also with `_asked_own`. On chosen answers under no goal, as `by_step`: `probe_entropy`
+    (nats), `probe_top_entropy`, `probe_raw_top_entropy` (bits), `probe_top_mass`.
 
     Args:
         rows: columns `PROBE`.
-        beta: of the loss.
+        beta: what the loss multiplies a log-ratio with to get its implicit reward; None where it does not.
     """
+    margin = "log_ratio_margin" if beta is None else "margin"
     found: dict[str, float] = {}
     for (asked,), part in rows.group_by(["asked"], maintain_order=True):
         behind = "" if asked == "none" else f"_asked_{asked}"
@@ -201,23 +223,12 @@ def means_of(rows: pl.DataFrame, *, beta: float | None) -> dict[str, float]:
                 found[f"{PROBED}{side}_logp{behind}"] = float(answers.select(pl.col("logp").mean()).item())
         if asked != "own":  # there the two answers of a pair stand after different prompts
             margins = _margins(part) * (1.0 if beta is None else beta)
-            found[f"{PROBED}margin{behind}"] = float(margins.to_numpy().mean())
+            found[f"{PROBED}{margin}{behind}"] = float(margins.to_numpy().mean())
             found[f"{PROBED}accuracy{behind}"] = float(((margins.sign() + 1.0) / 2.0).to_numpy().mean())
     spread = by_step(rows.select(pl.lit(0, pl.Int64).alias("step"), pl.all()))
     for name in ("entropy", "top_entropy", "raw_top_entropy", "top_mass"):
         found[PROBED + name] = float(spread[name].item())
     return found
-
-
-def check_folder(output: Path) -> None:
-    """Refuse a directory whose folder of probes holds something else.
-
-    Raises:
-        InputError: it does.
-    """
-    folder = output / FOLDER
-    if folder.exists() and not (folder / ABOUT).is_file() and (folder.is_file() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there and holds no probes; choose another output or move it away")
 
 
 def refuse_spread() -> None:
@@ -244,31 +255,11 @@ def _margins(rows: pl.DataFrame) -> pl.Series:
     return both.select(pl.col("ratio") - pl.col("ratio_right")).to_series()
 
 
-def _log(means: dict[str, float], args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
-    """Give numbers to all callbacks of the trainer, as a line of their own.
-
-    Not by the trainer's `log`: it closes the window over which the numbers of a step are averaged.
-    """
-    numbers: dict[str, Any] = means if state.epoch is None else {**means, "epoch": state.epoch}
-    state.log_history.append({**numbers, "step": state.global_step})
-    asked = control.should_log
-    _handler().on_log(args, state, control, dict(numbers))
-    control.should_log = asked  # the handler takes it that the step's line was written
-
-
-def _handler() -> CallbackHandler:
-    """Who called this callback: a callback is not told, and only the handler knows the trackers that were asked for."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, CallbackHandler):
-            return caller
-        frame = frame.f_back
-    raise InputError("a Probe is called by a trainer alone; add it with trainer.add_callback")
-
-
 def _settings(about: About) -> dict[str, Any]:
-    """What must be the same for two probes to be of one training; its start may have been moved meanwhile."""
+    """What must be the same for two probes to be of one training.
+
+    Its start may have been moved meanwhile, and `probe_run` may have added the model's own answers.
+    """
     return about.model_dump(include={"pairs", "split", "every", "top", "vocabulary", "beta", "goal"})
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pairwright.errors import InputError
@@ -25,6 +26,9 @@ class StopRule(TrainerCallback):
     The training then ends as it would have after its last step: the model is saved, and what was seen is written to
     `probes/stopped.json` (`step`, `signal`, `says`, `parameters`). Nothing is undone: the model is that of the step at
     which the signal fired, some checks after the turn. Needs a `Probe` of the same directory, added before it.
+
+    A training that was killed after its stop and goes on from a checkpoint of that step ends there again. A trainer has
+    no way to take no step at all, so the one that it takes changes no weight and is not counted.
 
     Args:
         output: the directory that the `Probe` writes to.
@@ -60,6 +64,7 @@ class StopRule(TrainerCallback):
             "mass_leak": every | {"fall": fall},
         }
         self._every = 1
+        self._ended = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -70,14 +75,33 @@ class StopRule(TrainerCallback):
             InputError: nobody probes into this directory.
         """
         step = state.global_step
-        self._every = by_first(lambda: _begin(self.output, step))
+        self._every, self._ended = by_first(lambda: _begin(self.output, step))
+        if self._ended:
+            control.should_training_stop = True
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Make the step that a trainer takes after the end one that is none: no gradient, and not counted."""
+        if self._ended and model is not None:
+            for weight in model.parameters():
+                weight.grad = None
+            state.global_step -= 1  # the trainer is about to add it
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Look at the probes so far, where there is a new one."""
         step, last = state.global_step, state.max_steps
-        if step % self._every == 0 and step < last and by_first(lambda: self._stops(step, last)):
+        if self._ended:
+            control.should_training_stop = True
+            control.should_log = control.should_save = control.should_evaluate = False
+        elif step % self._every == 0 and step < last and by_first(lambda: self._stops(step, last)):
             control.should_training_stop = control.should_log = True
         return control
 
@@ -115,12 +139,18 @@ def stopped(training: Path) -> dict[str, Any] | None:
     return dict(found)
 
 
-def _begin(training: Path, step: int) -> int:
-    """Steps from one probe to the next, after a look at what stands there."""
+def _begin(training: Path, step: int) -> tuple[int, bool]:
+    """Steps from one probe to the next, and whether a rule has ended the training before."""
     probes = load_probes(training)
     if probes is None or probes.about.every is None:
         raise InputError(f"nothing is probed into {training}; add a Probe that writes there before the StopRule")
     why = stopped(training)
-    if why is not None and (step == 0 or int(why["step"]) > step):
-        (training / FOLDER / STOPPED).unlink()
-    return probes.about.every
+    if why is None:
+        return probes.about.every, False
+    if 0 < int(why["step"]) <= step:
+        print(
+            f"train: {why.get('signal')} ended this training at step {why['step']}; so it ends there", file=sys.stderr
+        )
+        return probes.about.every, True
+    (training / FOLDER / STOPPED).unlink()
+    return probes.about.every, False

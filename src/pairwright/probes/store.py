@@ -1,6 +1,8 @@
 """The files of probes: their columns, how they are written, how they are read again."""
 
 import json
+import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pairwright.errors import InputError
 from pairwright.goals import GoalFormat
+from pairwright.preferences import Preferences
 from pairwright.runs import write_beside, write_json
 
 FOLDER, ABOUT = "probes", "probes.json"
+STEP_FILE = re.compile(r"(\d{6,})(-samples)?\.parquet")
+"""The file of a step's probe, or of its samples."""
 
 _SPREAD = {
     "entropy": pl.Float64,
@@ -71,7 +76,7 @@ class About(BaseModel):
     """Most likely tokens that `top_entropy`, `raw_top_entropy` and `top_mass` are of; min(top, vocabulary)."""
     vocabulary: int
     beta: float | None = None
-    """Of the loss, where it has one: scales a log-ratio to an implicit reward."""
+    """What the loss multiplies an answer's log-ratio with to get its implicit reward; None where it does not."""
     loss: str | None = None
     goal: GoalFormat | None = None
     """How the model is asked for scores; None where it was not trained to be."""
@@ -126,6 +131,51 @@ def write_credit(training: Path, credit: pl.DataFrame) -> None:
     _write(training / FOLDER / "credit.parquet", credit, CREDIT)
 
 
+def check_folder(training: Path) -> None:
+    """Refuse a directory whose folder of probes holds something else.
+
+    Ours has `probes.json` from its first moment to its last. A hidden file is one that a killed process was writing.
+
+    Raises:
+        InputError: it does.
+    """
+    folder = training / FOLDER
+    if (folder / ABOUT).is_file() or not folder.exists():
+        return
+    if folder.is_file() or any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise InputError(f"{folder} is there and holds no probes; choose another output or move it away")
+
+
+def begin(training: Path, about: About, data: Preferences) -> None:
+    """Make the folder of probes anew, after `check_folder` let it pass: its record, its pairs and nothing else.
+
+    The record comes first, so that what a kill leaves is known as ours.
+    """
+    folder = training / FOLDER
+    write_about(training, about)
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ABOUT:
+            path.unlink()
+    data.save(folder / "data")
+
+
+def load_about(training: Path) -> About | None:
+    """How the training in a directory was probed; None where it was not.
+
+    Raises:
+        InputError: the file that says it is damaged.
+    """
+    path = training / FOLDER / ABOUT
+    if not path.is_file():
+        return None
+    try:
+        return About.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise _damaged(path) from error
+
+
 def load_probes(training: Path) -> Probes | None:
     """What was probed of the training in a directory; None where nothing was.
 
@@ -133,14 +183,10 @@ def load_probes(training: Path) -> Probes | None:
         InputError: a file of it is damaged.
     """
     folder = training / FOLDER
-    if not (folder / ABOUT).is_file():
+    about = load_about(training)
+    if about is None:
         return None
-    try:
-        about = About.model_validate(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise InputError(f"{folder / ABOUT} is damaged; probe the training again") from error
-    probed = {int(path.stem): path for path in folder.glob("*.parquet") if path.stem.isdigit()}
-    written = {int(path.stem.split("-")[0]): path for path in folder.glob("*-samples.parquet")}
+    probed, written = (step_files(training, samples=samples) for samples in (False, True))
     credit = folder / "credit.parquet"
     return Probes(
         about=about,
@@ -148,6 +194,27 @@ def load_probes(training: Path) -> Probes | None:
         rows=_read(probed, PROBE),
         samples=_read(written, SAMPLE),
         credit=_read({0: credit} if credit.is_file() else {}, CREDIT).drop("step"),
+    )
+
+
+def step_files(training: Path, *, samples: bool) -> dict[int, Path]:
+    """The files of a training's probes by step, or those of its samples; files of other names are not looked at."""
+    found = [(path, STEP_FILE.fullmatch(path.name)) for path in sorted((training / FOLDER).glob("*.parquet"))]
+    return {int(name[1]): path for path, name in found if name and bool(name[2]) == samples}
+
+
+def is_whole(path: Path, columns: Mapping[str, Any]) -> bool:
+    """Whether a file is there and can be read: `PROBE`, `SAMPLE` or `CREDIT`."""
+    try:
+        _read({0: path}, columns)
+    except InputError:
+        return False
+    return True
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path} is damaged; probe the training again (`pairwright diagnose {path.parent.parent} --data IN`)"
     )
 
 
@@ -164,6 +231,6 @@ def _read(paths: Mapping[int, Path], columns: Mapping[str, Any]) -> pl.DataFrame
         try:
             frame = pl.read_parquet(path).select(pl.col(name).cast(dtype) for name, dtype in columns.items())
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise InputError(f"{path} is damaged; probe the training again") from error
+            raise _damaged(path) from error
         frames.append(frame.select(pl.lit(step, pl.Int64).alias("step"), pl.all()))
     return pl.concat(frames)

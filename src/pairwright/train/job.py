@@ -318,9 +318,10 @@ def fit(
         if is_first():
             print(f"train: {output} holds this very training, finished; nothing was trained again", file=sys.stderr)
     else:
-        probers = watchers(prepared.probing, config, output)
-        watching = [MetricsFile(metrics), Progress(_summary(prepared)), *probers, *callbacks]
+        watching = [MetricsFile(metrics), Progress(_summary(prepared))]
         trainer = make_trainer(prepared, output / "checkpoints", args=args, callbacks=watching)
+        for each in (*watchers(prepared.probing, config, output, trainer), *callbacks):
+            trainer.add_callback(each)
         by_first(lambda: claim(output, prepared.mark, known, anew=found.checkpoint is None, probes=prepared.probes))
         with no_bars():
             if found.checkpoint is None:

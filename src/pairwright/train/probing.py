@@ -13,7 +13,7 @@ from pairwright.preferences import Preferences
 from pairwright.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
+    from transformers import Trainer, TrainerCallback
 
     from pairwright.probes.reading import Held
 
@@ -62,11 +62,12 @@ def probing_of(
     return Probing(pairs, held, _added(dropped, held.dropped), digest)
 
 
-def watchers(probing: Probing | None, config: TrainConfig, output: Path) -> "list[TrainerCallback]":
-    """The callbacks that probe a run, and end it where it was asked for."""
+def watchers(probing: Probing | None, config: TrainConfig, output: Path, trainer: "Trainer") -> "list[TrainerCallback]":
+    """The callbacks of a trainer that probe its run, and end it where it was asked for."""
     if probing is None or config.probe_every is None:
         return []
     from pairwright.probes.live import Prober
+    from pairwright.probes.scale import scale_of
     from pairwright.probes.stop import StopRule
     from pairwright.probes.store import About
 
@@ -75,15 +76,15 @@ def watchers(probing: Probing | None, config: TrainConfig, output: Path) -> "lis
         pairs=probing.held.pairs,
         split=config.probe_split,
         every=config.probe_every,
-        beta=beta_of(config),
+        beta=scale_of(config.bound_loss()),
         loss=config.loss_name,
         goal=probing.held.goal,
         start=config.model,
         dropped=probing.dropped,
         notes=(*probing.pairs.lineage[-1].notes, *probing.held.notes),
     )
-    found: list[TrainerCallback] = [Prober(output, probing.pairs, probing.held, about, every=config.probe_every)]
-    return [*found, StopRule(output, signals=config.stop_rule)] if config.stop_rule else found
+    prober = Prober(trainer, output, probing.pairs, probing.held, about, every=config.probe_every)
+    return [prober, StopRule(output, signals=config.stop_rule)] if config.stop_rule else [prober]
 
 
 def stopped_at(output: Path, config: TrainConfig) -> dict[str, Any] | None:
@@ -93,12 +94,6 @@ def stopped_at(output: Path, config: TrainConfig) -> dict[str, Any] | None:
     from pairwright.probes.stop import stopped
 
     return stopped(output)
-
-
-def beta_of(config: TrainConfig) -> float | None:
-    """The `beta` of the loss; None where it has none, or several of its terms have one."""
-    betas = [term.settings["beta"] for term in config.terms if isinstance(term.settings.get("beta"), int | float)]
-    return float(betas[0]) if len(betas) == 1 else None
 
 
 def _added(one: dict[str, int], other: Any) -> dict[str, int]:
