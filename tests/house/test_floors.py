@@ -80,6 +80,8 @@ FLOORS = {
     "report": Floor(5, PAGES),
     "pipeline": Floor(5, PAGES),
     "worlds": Floor(5, TABLES),
+    "reproduce": Floor(5, NUMBERS),
+    "reproduce.fitted": Floor(5, NUMBERS | {"torch"}),  # trains tables of logits on our losses
     "cli": Floor(6, COMMANDS),
     "__main__": Floor(6, frozenset()),
     "__init__": Floor(6, frozenset()),
