@@ -132,6 +132,7 @@ def test_parts_of_one_name_are_one_table_and_one_chart_with_their_own_charts_fol
     assert [series["name"] for series in every["series"] if series["reference"]] == ["start"]  # smoothed ones differ
     assert "'chosen' of each of 6" in every["says"]
     assert "rejected" in every["says"]
+    assert every["says"].count("Intervals are in the numbers below.") == 1
     assert not [ident for ident in charts if "all-cloud" in ident]  # points that lie anywhere have no common line
     part = page[page.index('id="r0-part2"') : page.index('id="r0-goals"')]
     before, folded = part.split('<details class="singly">')

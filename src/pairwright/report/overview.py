@@ -6,7 +6,7 @@ from typing import Any
 from pairwright.charts import Chart, Series
 from pairwright.diagnose.finding import Part
 from pairwright.report.measures import FIRST
-from pairwright.report.sweeps import MANY, Sweep, coloured, pointed
+from pairwright.report.sweeps import MANY, UNDRAWN, Sweep, coloured, pointed
 from pairwright.report.views import RunView
 
 COMPARE = ("budget",)
@@ -74,6 +74,8 @@ def _merged(charts: Mapping[str, Chart]) -> Chart | None:
     says = [first.says] if all(chart.says == first.says for chart in charts.values()) else []
     if others:
         says.append(f"Here '{called}' of each of {len(main)}; {', '.join(others)}: in the own chart of each, below.")
+    if any(one.low for one in main.values()):
+        says.append(UNDRAWN)
     series = [one.model_copy(update={"name": subject}) for subject, one in main.items()]
     same = [one for one in first.series if one.reference and all(one in chart.series for chart in charts.values())]
     return first.model_copy(

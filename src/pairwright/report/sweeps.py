@@ -14,6 +14,10 @@ SEEDS = ("seed", "data_seed")
 """Settings that a repetition changes."""
 
 
+UNDRAWN = "Intervals are in the numbers below."
+"""Said of a chart with so many lines that their intervals would hide them."""
+
+
 class Sweep(NamedTuple):
     """What is known of the trainings of a sweep; empty where there is none."""
 
@@ -62,6 +66,8 @@ def coloured(chart: Chart, sweep: Sweep) -> Chart:
     others = [series for series in marked if not series.setting]
     references = [series for series in chart.series if series.reference]
     says = f"{chart.says} Colour: {sweep.setting}{', a line for each seed' if len(of_sweep) > len(known) else ''}."
+    if any(series.low for series in lines) and UNDRAWN not in says:
+        says += f" {UNDRAWN}"
     return chart.model_copy(update={"says": says, "series": [*of_sweep, *others, *references]})
 
 
