@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -30,8 +30,11 @@ class Answers:
             KL divergence of policy from start, in nats. What is unknown is null.
         training: of which training the model is; empty for a start.
         step: optimiser step of the checkpoint; None for a model as it ended.
-        settings: what decided the training and the drawing, where known: `loss`, `beta`, `learning_rate`, `seed`,
-            `temperature`, `top_p`.
+        settings: what decided the training and the drawing, where known: of the training `loss`, `beta`,
+            `learning_rate`, `seed`, and `trained` (what else it was, see `trainings.trained`); of the drawing
+            `temperature`, `top_p`, `max_new_tokens`, `draw_seed`.
+        asked: how all of them were asked, where that is known: `none` for no goal, `top` for the best one; empty where
+            `goal` tells. Several numbers, or a direction, are no number: of `top` the goal is then null, too.
     """
 
     name: str
@@ -39,3 +42,4 @@ class Answers:
     training: str = ""
     step: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    asked: Literal["", "none", "top"] = ""

@@ -1,7 +1,7 @@
 """The KL budget: what quality each distance from the start has bought, and whether there is a best distance."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from pairwright.diagnose.answers import Answers
 from pairwright.diagnose.best import Best, against, best
 from pairwright.diagnose.by_prompt import asked_for_most, asked_for_none, mean_over, means, told
 from pairwright.diagnose.distances import NONE, Estimate, Point, comparable, estimate_of_most, point
+from pairwright.diagnose.families import families
 from pairwright.diagnose.finding import Finding, Level, Part
 from pairwright.diagnose.fits import FEWEST, Fit, Floats, Peak, Reason, law, law_free, peak, quadratic, quadratic_free
 from pairwright.errors import InputError
@@ -55,7 +56,8 @@ def budget(
     of the start those without a goal. Divergences of answers with different largest lengths (`max_new_tokens`) are not
     comparable: only the length that most models have is kept.
 
-    Curves: over the models as they ended, for each loss, and over the checkpoints of each training. Each gets the law
+    Curves: over the models as they ended, for trainings alike but for beta, learning rate and seed (`families`), and
+    over the checkpoints of each training. Each gets the law
     and its rival (`fits`), through the score of the start, or with `w0` free where the start has none.
 
     Source: arXiv 2406.02900 (the law and the axis); the intervals and the rule of what is identified are ours.
@@ -111,7 +113,8 @@ def budget(
     over_models = any(curve.over == "models" for curve, _ in peaks.values())
     if not peaks:
         notes.append(
-            "There is one model of each training: several values of beta, or checkpoints, draw the curve of quality."
+            "There is one model of each kind of training: several values of beta on the same data, or checkpoints, "
+            "draw the curve of quality."
         )
     result = Result(
         name="budget",
@@ -163,14 +166,12 @@ def _on(points: Sequence[Point]) -> list[str]:
 
 
 def _curves(points: Sequence[Point]) -> list[_Curve]:
-    """Models as they ended by loss, then the checkpoints of each training; two points at least."""
+    """Models as they ended by family, then the checkpoints of each training; two points at least."""
     curves = []
-    ended = [each for each in points if each.answers.step is None and each.answers.training]
-    for loss in dict.fromkeys(str(each.answers.settings.get("loss") or "") for each in ended):
-        mine = tuple(each for each in ended if str(each.answers.settings.get("loss") or "") == loss)
-        if len(mine) > 1:
-            kind = f"trainings with the loss {loss}" if loss else "trainings"
-            curves.append(_Curve(loss or "trainings", f"{kind}, as they ended", "models", mine))
+    for name, family in families(points).items():
+        if len(family) > 1:
+            kind = "trainings with the loss" if family[0].answers.settings.get("loss") else "trainings"
+            curves.append(_Curve(name or "trainings", f"{kind} {name}".rstrip() + ", as they ended", "models", family))
     for training in dict.fromkeys(each.answers.training for each in points):
         mine = tuple(each for each in points if each.answers.training == training and training)
         if sum(each.answers.step is not None for each in mine) > 1:
@@ -234,7 +235,7 @@ def _finding(curve: _Curve, found: Peak, top: Best | None) -> Finding:
         low=decides.low,
         high=decides.high,
         n=decides.n or len(curve.points),
-        means=_MEANS["fallen" if fallen else "peak" if found.reason is None else "unknown"],
+        means=_MEANS["fallen" if fallen else "peak" if found.reason is None else _unknown(top)],
         remedy=_REMEDIES["fallen" if fallen else "measure" if level == "note" and found.reason else "none"],
         source=SOURCE,
     )
@@ -243,7 +244,9 @@ def _finding(curve: _Curve, found: Peak, top: Best | None) -> Finding:
 _MEANS = {
     "fallen": "Further from the start the score falls although the loss does not: the preferences are over-fitted.",
     "peak": "The score stops rising there. That it falls further out is what the law says, not what models show.",
-    "unknown": "No distance can be called too far from these points; nothing is said of distances beyond them.",
+    "alike": "No measured distance can be called too far: the models further out do not score less beyond doubt.",
+    "farthest": "No measured distance can be called too far: the farthest is the best. Beyond it nothing is known.",
+    "few": "Nothing is known of too far yet: it takes two kinds of models and two prompts that all of them answered.",
 }
 _REMEDIES = {
     "fallen": "Take a larger beta, an earlier checkpoint or fewer epochs, so that training ends near that distance.",
@@ -253,6 +256,13 @@ _REMEDIES = {
     ),
     "none": "",
 }
+
+
+def _unknown(top: Best | None) -> str:
+    """Which of `_MEANS` fits where neither models nor the law show a best distance."""
+    if top is None:
+        return "few"
+    return "alike" if top.lost.n else "farthest"
 
 
 def _measured(top: Best) -> str:
@@ -343,13 +353,14 @@ def _charts(points: Sequence[Point], peaks: Any, base: Interval | None, metric: 
     ended = [each for each in points if each.answers.step is None] or list(points)
     curves = [(curve, found, rival) for curve, (found, rival) in peaks]
     over = [each for each in curves if each[0].over == "models"]
-    charts = [_chart("score", "Score by distance from the start", x, ended, over, base)]
+    names = {each.answers.training: name for name, family in families(points).items() for each in family}
+    charts = [_chart("score", "Score by distance from the start", x, ended, over, base, names)]
     for number, each in enumerate(each for each in curves if each[0].over == "checkpoints"):
         curve = each[0]
         title = f"Score by distance from the start: {curve.says}"
-        charts.append(_chart(f"checkpoints-{number}", title, x, curve.points, [each], base))
+        charts.append(_chart(f"checkpoints-{number}", title, x, curve.points, [each], base, names))
     if any(each.win.n for each in points):
-        series = _clouds([each for each in points if each.win.n], lambda each: each.win)
+        series = _clouds([each for each in points if each.win.n], lambda each: each.win, names)
         even: Series = Series(name="as good as the start", x=_span(points), y=[0.5, 0.5], reference=True)
         says = "Each point is a model; above the dotted line it beats the start more often than it loses to it."
         charts.append(
@@ -377,8 +388,9 @@ def _chart(
     points: Sequence[Point],
     curves: Sequence[tuple[_Curve, Peak, Fit | None]],
     base: Interval | None,
+    names: Mapping[str, str],
 ) -> Chart:
-    series = _clouds(points, lambda each: each.score)
+    series = _clouds(points, lambda each: each.score, names)
     if base is not None:
         series.append(Series(name="start", x=[0.0], y=[base.value], low=[_end(base.low)], high=[_end(base.high)],
                              labels=["start"]))  # fmt: skip
@@ -396,11 +408,11 @@ def _chart(
     return Chart(id=name, title=title, says=says, x=x, y="mean score", kind="points", series=series)
 
 
-def _clouds(points: Sequence[Point], number: Callable[[Point], Interval]) -> list[Series]:
-    """Points by loss, or by training where they are checkpoints."""
+def _clouds(points: Sequence[Point], number: Callable[[Point], Interval], names: Mapping[str, str]) -> list[Series]:
+    """Points by family (`names`, by training), or by training where they are checkpoints."""
     named: dict[str, list[Point]] = {}
     for each in points:
-        of = each.answers.training if each.answers.step is not None else str(each.answers.settings.get("loss") or "")
+        of = each.answers.training if each.answers.step is not None else names.get(each.answers.training)
         named.setdefault(of or each.answers.name, []).append(each)
     return [
         Series(

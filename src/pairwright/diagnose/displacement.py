@@ -9,7 +9,18 @@ import polars as pl
 
 from pairwright.charts import Chart, Series
 from pairwright.diagnose.finding import Finding, Level, Part
-from pairwright.diagnose.readings import ASKED, Floats, ends, fall, means, number, read, unread_note, within
+from pairwright.diagnose.readings import (
+    ASKED,
+    ROUNDING,
+    Floats,
+    ends,
+    fall,
+    means,
+    number,
+    read,
+    unread_note,
+    within,
+)
 from pairwright.errors import InputError
 from pairwright.evaluate.result import Metric, Result
 from pairwright.probes.store import Probes
@@ -91,9 +102,9 @@ def displacement(probes: Probes, *, subject: str, draws: int = 2000, seed: int =
 
 
 def _both_fell(chosen: Floats, rejected: Floats) -> Any:
-    """Share of pairs of which both sides fell, of those that have both numbers, [asked, steps]."""
+    """Share of pairs of which both sides fell by more than rounding, of those with both numbers, [asked, steps]."""
     known = np.isfinite(chosen) & np.isfinite(rejected)
-    fell = known & (chosen < 0) & (rejected < 0)
+    fell = known & (chosen < -ROUNDING) & (rejected < -ROUNDING)
     found = np.empty((chosen.shape[0], chosen.shape[2]), dtype=object)
     for at in np.ndindex(found.shape):
         found[at] = wilson(int(fell[at[0], :, at[1]].sum()), int(known[at[0], :, at[1]].sum()))

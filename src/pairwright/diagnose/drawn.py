@@ -1,6 +1,6 @@
 """The answers of a `generate` step as the diagnostics read them, with what later steps put beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -74,6 +74,12 @@ def of_generation(known: Sequence[tuple[Sequence[str], Preferences]], *, name: s
     return Known(Answers(name, frame, settings=_settings(first)), start, notes)
 
 
+def drawing_of(said: Mapping[str, Any]) -> dict[str, Any]:
+    """How answers were drawn; `seed` is the drawing's and not a training's, so it is called `draw_seed`."""
+    names = {**{key: key for key in DRAWING}, "seed": "draw_seed"}
+    return {new: said[key] for key, new in names.items() if said.get(key) is not None}
+
+
 def _texts(prefs: Preferences) -> pl.DataFrame:
     """Prompt, goal and text of each answer. A goal of one attribute or of a class is a number; others are left out."""
     rows = prefs.responses
@@ -115,11 +121,10 @@ def _generate(prefs: Preferences) -> Step | None:
 
 
 def _settings(prefs: Preferences) -> dict[str, Any]:
-    """How the answers were drawn; `seed` is the drawing's and not a training's, so it is called `draw_seed`."""
+    """How the answers were drawn, and what kind of goal they were asked for."""
     step = _generate(prefs)
     if step is None:
         return {}
-    names = {**{key: key for key in DRAWING}, "seed": "draw_seed"}
-    found = {new: step.settings[key] for key, new in names.items() if step.settings.get(key) is not None}
+    found = drawing_of(step.settings)
     form = step.settings.get("goal_format")
     return found | ({"asks": form["asks"]} if isinstance(form, dict) and "asks" in form else {})

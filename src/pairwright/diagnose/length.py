@@ -48,7 +48,8 @@ def length_drift(
     Args:
         policy: answers with `length`.
         start: answers of the start to the same prompts.
-        much: a longer mean by more than this share of the start's is a warning, a change beyond doubt a note.
+        much: a longer mean by more than this share of the start's is a warning, and so is one below half of the
+            start's beyond doubt; any other change beyond doubt is a note.
         draws: bootstrap samples.
         seed: of the bootstrap.
 
@@ -65,26 +66,17 @@ def length_drift(
     total, drawn, n = drawn_sums(columns, both["prompt_id"].to_list(), draws=draws, seed=seed)
     gap = mean_over(both, "gap", draws=draws, seed=seed)
     ratio = interval(total[0] / total[1], drawn[:, 0] / drawn[:, 1], n)
-    level: Level = "fine"
-    if gap.low > 0 or gap.high < 0:
-        level = "warning" if ratio.value > 1 + much and gap.low > 0 else "note"
+    way = "longer" if gap.low > 0 else "shorter" if gap.high < 0 else "same"
+    bad = {"longer": ratio.value > 1 + much, "shorter": ratio.high < _HALF, "same": False}[way]
+    level: Level = "warning" if bad else "fine" if way == "same" else "note"
     finding = Finding.of(
         "length_drift",
         gap,
         subject=f"{policy.name} against {start.name}",
         level=level,
         says=(f"Answers have {told(gap)} tokens against the start, {told(ratio, '.3g')} times as many."),
-        means=(
-            "Preference training often lengthens answers, whether that helps or not."
-            if level != "fine"
-            else "Lengths stayed as they were, as far as these prompts can tell."
-        ),
-        remedy=(
-            "Look at the win rate at matched lengths; train with a loss that charges for length (a penalty, averages "
-            "over tokens), or select pairs whose sides are alike in length."
-            if level == "warning"
-            else ""
-        ),
+        means=_MEANS[way],
+        remedy=_REMEDIES[way] if level == "warning" else "",
         source="pairwright (rule); arXiv 2406.02900 (length under preference training)",
     )
     levels = {f"mean/{name}": mean_over(both, column, draws=draws, seed=seed) for name, column in _SIDES.items()}
@@ -123,6 +115,21 @@ def length_drift(
 
 
 _SIDES = {"policy": "length", "start": "length_start"}
+_HALF = 0.5
+"""Of the start's mean length: answers below it have lost most of what they said."""
+_MEANS = {
+    "longer": "Preference training often lengthens answers, whether that helps or not.",
+    "shorter": "Answers became shorter. A little of that is what a charge for length does; far below the start's they "
+    "end before they have said what was asked.",
+    "same": "Lengths stayed as they were, as far as these prompts can tell.",
+}
+_REMEDIES = {
+    "longer": "Look at the win rate at matched lengths; train with a loss that charges for length (a penalty, averages "
+    "over tokens), or select pairs whose sides are alike in length.",
+    "shorter": "Read some of the answers, and look at their scores; take a larger beta, fewer steps or an earlier "
+    "checkpoint, charge less for length, or select pairs whose sides are alike in length.",
+    "same": "",
+}
 
 
 def length_reward(probes: Probes, *, subject: str, draws: int = 2000, seed: int = 0) -> Part:
@@ -150,6 +157,12 @@ def length_reward(probes: Probes, *, subject: str, draws: int = 2000, seed: int 
     """
     read = probes.rows.filter(pl.col("asked") == "none").drop_nulls(["logp", "start_logp"])
     read = read.with_columns(rho=pl.col("logp") - pl.col("start_logp")).filter(pl.col("length") > 0)
+    finite = read.filter(pl.col("rho").is_finite())
+    if finite.is_empty() and len(read):
+        raise InputError(
+            f"{subject}: no log-ratio of a probe is finite: training has diverged; train with a smaller learning rate"
+        )
+    left, read = len(read) - len(finite), finite
     if read.is_empty():
         raise InputError(f"{subject}: no probe knows what the start says of the pairs; probe step 0 of the training")
     distance = _distances(probes.samples)
@@ -197,6 +210,7 @@ def length_reward(probes: Probes, *, subject: str, draws: int = 2000, seed: int 
             Metric.of("r2", r2, "share of the squared log-ratios that length explains, at the last step"),
         ),
         table=tuple(rows),
+        notes=(f"{left:,} log-ratios are not finite and are left out.",) if left else (),
     )
     return Part(
         name="length_reward",

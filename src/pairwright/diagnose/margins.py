@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pairwright.charts import Chart, Series
 from pairwright.diagnose.finding import Finding, Level, Part
-from pairwright.diagnose.readings import ASKED, Floats, buckets, ends, means, number, read, within
+from pairwright.diagnose.readings import ASKED, ROUNDING, Floats, buckets, ends, means, number, read, within
 from pairwright.errors import InputError
 from pairwright.evaluate.result import Metric, Result
 from pairwright.probes.store import Probes
@@ -29,8 +29,9 @@ def margins(probes: Probes, *, subject: str, beta: float | None = None, draws: i
 
     The margin is `beta * (log(pi / start)(chosen) - log(pi / start)(rejected))`: positive when training moved the model
     towards the chosen answer. It is zero for every pair before training, so step 0 is left out. The gap is
-    `score(chosen) - score(rejected)`. A flip is a margin below zero; a margin of exactly zero is none, and not right
-    either. Pairs whose two answers stand after different prompts (their own scores asked) are left out.
+    `score(chosen) - score(rejected)`. A flip is a margin below zero; one of no more than rounding (1e-4 nats) is zero:
+    no flip, and not right either. Pairs whose two answers stand after different prompts (their own scores asked) are
+    left out.
 
     Source: arXiv 2305.18290, section 4 (implicit reward); arXiv 2503.01864 (explicit and implicit margin).
 
@@ -58,7 +59,8 @@ def margins(probes: Probes, *, subject: str, beta: float | None = None, draws: i
     chosen, rejected = (read(of_pairs, side, key=["pair"]) for side in ("chosen", "rejected"))
     later = [s for s, step in enumerate(chosen.steps) if step > 0]
     steps, asked, prompts = [chosen.steps[s] for s in later], chosen.asked, chosen.prompts
-    margin = (1.0 if beta is None else beta) * (chosen.change - rejected.change)[..., later]
+    apart = (chosen.change - rejected.change)[..., later]
+    margin = (1.0 if beta is None else beta) * np.where(np.abs(apart) <= ROUNDING, 0.0, apart)
     gap = (chosen.answers["score"] - rejected.answers["score"]).fill_null(math.nan).to_numpy()
     average = means({"margin": margin}, prompts, draws=draws, seed=seed)["margin"]
     by_step = [

@@ -1,17 +1,20 @@
 """Likelihood over-optimisation: how spread the next token is as training goes on, and where that turns."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from pairwright.charts import Chart, Series
+from pairwright.diagnose.answers import Answers
 from pairwright.diagnose.by_prompt import mean_over, told
 from pairwright.diagnose.finding import Finding, Level, Part
 from pairwright.errors import InputError
 from pairwright.evaluate.result import Metric, Result
 from pairwright.probes.store import Probes
-from pairwright.probes.turning import Signal, by_step, entropy_reversal, mass_leak, smoothed
+from pairwright.probes.turning import SIGNALS, Signal, by_step, entropy_reversal, mass_leak, smoothed
 from pairwright.stats import Interval
 
 SOURCE = "arXiv 2410.11677; smoothing, bounds and number of checks are pairwright's"
@@ -20,6 +23,7 @@ _SPREAD = ("top_entropy", "raw_top_entropy", "top_mass")
 
 def over_optimisation(
     probes: Probes,
+    answers: tuple[Answers, Answers] | None = None,
     *,
     subject: str,
     smoothing: float = 0.9,
@@ -38,13 +42,17 @@ def over_optimisation(
     vocabulary where that is smaller: then the mass is 1.
 
     A signal that fired is a warning if the change that it saw is there beyond doubt: the same answers at the turning
-    point and at the last step, with a bootstrap interval over prompts.
+    point and at the last step, with a bootstrap interval over prompts. The first signal is also read from the plain
+    entropy. An entropy that fell from the first probe to the last by more than `drop` of its first value, beyond doubt
+    and without having turned, is a collapse: a note, and a warning where the model's own answers score less than the
+    start's or are more often empty.
 
     Source: arXiv 2410.11677 (k = 10, both indicators). The paper leaves open whether the entropy is renormalised and
     where it is read; the rules of the signals are ours (`probes.turning`).
 
     Args:
         probes: of one training.
+        answers: of its model and of the start to the same prompts, where there are some.
         subject: its name.
         smoothing: of both signals, weight of the past.
         drop: of signal 1, a share of the highest entropy.
@@ -63,26 +71,40 @@ def over_optimisation(
     if table.is_empty():
         raise InputError(f"{subject}: no probe has the spread of the next token; probe the training again")
     steps = [int(step) for step in table["step"]]
+    turned = partial(entropy_reversal, smoothing=smoothing, drop=drop, checks=checks)
     signals = (
-        entropy_reversal(steps, table["top_entropy"].to_numpy(), smoothing=smoothing, drop=drop, checks=checks),
+        turned(steps, table["top_entropy"].to_numpy()),
         mass_leak(steps, table["top_mass"].to_numpy(), smoothing=smoothing, fall=fall, checks=checks),
     )
+    plain = turned(steps, table["raw_top_entropy"].to_numpy())
+    plain = replace(plain, name="raw_entropy_reversal", says=plain.says.replace("entropy", "plain entropy", 1))
     k = min(probes.about.top, probes.about.vocabulary)
     whole = probes.about.vocabulary <= probes.about.top
     notes = (
         [f"The vocabulary has {k} tokens, so the mass of the {k} most likely ones is 1 at any step."] if whole else []
     )
     findings = []
-    if len(steps) < 1 + checks:
-        notes.append(f"There are {len(steps)} probes, and a signal needs {1 + checks}: probe more often (probe_every).")
-    else:
-        turn = signals[0].turned_at if signals[0].fired_at is not None else None
-        first = steps[0] if turn is None else turn
-        bits = _change(probes.rows, "top_entropy", first, steps[-1], draws, seed)
-        findings.append(_on_entropy(signals[0], bits, subject, first, steps[-1]))
-        if not whole:
-            lost = _change(probes.rows, "top_mass", steps[0], steps[-1], draws, seed)
-            findings.append(_on_mass(signals[1], lost, subject, steps))
+
+    def changed(column: str, first: int) -> Interval:
+        return _change(probes.rows, column, first, steps[-1], draws, seed)
+
+    for signal, column in ((signals[0], "top_entropy"), (plain, "raw_top_entropy")):
+        if whole and signal is plain:
+            continue
+        # To rise, to turn and to stay below takes two checks and those below.
+        if len(steps) < 2 + checks:
+            notes.append(_too_few(signal, len(steps), 2 + checks))
+            continue
+        first = signal.turned_at if signal.fired_at is not None and signal.turned_at is not None else steps[0]
+        findings.append(_on_entropy(signal, changed(column, first), subject, first, steps[-1]))
+    if len(steps) > 1 and signals[0].fired_at is None:
+        level = float(table["top_entropy"][0])
+        worse = _worse(answers, draws, seed)
+        findings.append(_on_collapse(changed("top_entropy", steps[0]), drop * level, worse, subject, steps))
+    if not whole and len(steps) < 1 + checks:
+        notes.append(_too_few(signals[1], len(steps), 1 + checks))
+    elif not whole:
+        findings.append(_on_mass(signals[1], changed("top_mass", steps[0]), subject, steps))
     return Part(
         name="over_optimisation",
         subject=subject,
@@ -98,11 +120,13 @@ def over_optimisation(
                 "fall": fall,
                 "draws": draws,
                 "seed": seed,
-                "signals": {each.name: {"fired_at": each.fired_at, "turned_at": each.turned_at} for each in signals},
+                "signals": {
+                    each.name: {"fired_at": each.fired_at, "turned_at": each.turned_at} for each in (*signals, plain)
+                },
             },
             metrics=tuple(_metrics(probes.rows, steps, k, draws, seed)),
             table=tuple(_rows(table, probes.samples, smoothing)),
-            notes=tuple([*notes, *(each.says for each in signals)]),
+            notes=tuple([*notes, *(each.says for each in (*signals, plain))]),
         ),
         findings=tuple(findings),
         charts=tuple(_charts(table, probes.samples, signals, smoothing, k)),
@@ -129,7 +153,7 @@ def _on_entropy(signal: Signal, bits: Interval, subject: str, first: int, last: 
     level: Level = "warning" if sure else "note" if fired else "fine"
     changed = f"From step {first} to {last} it changed by {told(bits)} bits on the same answers."
     return Finding.of(
-        "entropy_reversal",
+        signal.name,
         bits,
         subject=subject,
         level=level,
@@ -138,16 +162,80 @@ def _on_entropy(signal: Signal, bits: Interval, subject: str, first: int, last: 
             "The model first spread its answers and now narrows them: in the paper the best win rate of DPO and IPO "
             "lies at that turn, though the loss goes on falling."
             if fired
-            else "The spread of the next token shows no sign of over-optimisation."
+            else "The spread of the next token has not turned. A spread that only falls is another check (collapse)."
         ),
         remedy=(
-            f"Take a checkpoint near step {first} and compare its answers with those of the end; "
-            "stop_rule: entropy_reversal ends a training there."
+            f"Take a checkpoint near step {first} and compare its answers with those of the end"
+            + ("; stop_rule: entropy_reversal ends a training there." if signal.name in SIGNALS else ".")
             if fired
             else ""
         ),
         source=SOURCE,
     )
+
+
+def _on_collapse(bits: Interval, much: float, worse: list[str], subject: str, steps: list[int]) -> Finding:
+    """A fall of the entropy that no rise went before."""
+    fell = bits.high < 0 and bits.value < -much
+    level: Level = ("warning" if worse else "note") if fell else "fine"
+    beside = f" Its own answers {' and '.join(worse)}." if fell and worse else ""
+    return Finding.of(
+        "entropy_collapse",
+        bits,
+        subject=subject,
+        level=level,
+        says=f"From step {steps[0]} to {steps[-1]} the entropy of the most likely next tokens changed by {told(bits)} "
+        f"bits on the same answers, and it had not turned before.{beside}",
+        means=(
+            "The model narrowed its answers from the first probe on: no turn marks a best step. That alone is what "
+            "training for likely answers does; with lower scores or empty answers it has collapsed."
+            if fell
+            else "The model did not narrow its answers from the start on."
+        ),
+        remedy=(
+            "Compare answers of the end with those of an early checkpoint; take a larger beta, a smaller learning rate "
+            "or fewer steps, and probe more often (probe_every) to see whether a rise went before."
+            if fell
+            else ""
+        ),
+        source="pairwright (rule); arXiv 2410.11677 (entropy of the most likely tokens)",
+    )
+
+
+def _worse(answers: tuple[Answers, Answers] | None, draws: int, seed: int) -> list[str]:
+    """What is worse beyond doubt in a model's answers than in its start's, by prompts that both answered."""
+    if answers is None:
+        return []
+    sides = [
+        each.frame.select(
+            "prompt_id",
+            score=pl.when(pl.col("score").is_finite()).then("score"),
+            empty=(pl.col("text").fill_null("").str.strip_chars() == "").cast(pl.Float64),
+        )
+        .group_by("prompt_id", maintain_order=True)
+        .agg(pl.col("score", "empty").mean())
+        for each in answers
+    ]
+    both = sides[0].join(sides[1], on="prompt_id", how="inner", maintain_order="left", suffix="_start")
+    gaps = {
+        name: mean_over(
+            both.select("prompt_id", gap=pl.col(name) - pl.col(f"{name}_start")).drop_nulls(),
+            "gap",
+            draws=draws,
+            seed=seed,
+        )
+        for name in ("score", "empty")
+    }
+    said = []
+    if gaps["score"].high < 0:
+        said.append(f"score {told(gaps['score'])} against the start's")
+    if gaps["empty"].low > 0:
+        said.append(f"are empty more often than the start's, by {told(gaps['empty'], '+.1%')}")
+    return said
+
+
+def _too_few(signal: Signal, probes: int, needed: int) -> str:
+    return f"There are {probes} probes, and {signal.name} needs {needed}: probe more often (probe_every)."
 
 
 def _on_mass(signal: Signal, lost: Interval, subject: str, steps: list[int]) -> Finding:

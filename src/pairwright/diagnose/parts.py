@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -14,16 +14,19 @@ from pairwright.diagnose.table import DIAGNOSTICS, ON_PROBES
 from pairwright.diagnose.trainings import Training
 from pairwright.errors import InputError
 from pairwright.plug import settings_of
+from pairwright.probes.store import Probes
 
 Settings = Mapping[str, Any]
 Told = Part | Missing
+Goal = float | Literal["top"] | None
+"""What a model was asked for: a score, none, or the best of what is no single number."""
 
 _PROBE = (
     "`pairwright diagnose RUN --data DATA` asks the models that are there about the held-out pairs of DATA; "
     "`probe_every: 50` in the training asks as it goes on."
 )
 _CALLBACK = (
-    "Train with `trainer.add_callback(Probe(prefs, output=...))` of pairwright.probes.callback: nothing here says "
+    "Train with `trainer.add_callback(Probe(trainer, prefs, output=...))` of pairwright.probes.callback: nothing here says "
     "which model training started from, so it cannot be asked afterwards."
 )
 _ANSWERS = (
@@ -36,6 +39,14 @@ _RATIOS = (
 )
 _GOALS = "Generate with `goal: [2, 4, 6, 8, 10]` and score the answers."
 _OVERLAP = "Select by a model's margin: `- {do: select, metric: alignment_potential, model: MODEL, keep: 0.4}`."
+REMEDIES: Mapping[str, str] = {
+    **dict.fromkeys((*ON_PROBES, "displacement_of_logs"), _PROBE),
+    **dict.fromkeys(("length_drift", "length_matched", "diversity"), _ANSWERS),
+    "budget": _RATIOS,
+    "goals": _GOALS,
+    "overlap": _OVERLAP,
+}
+"""How to get what a diagnostic needs."""
 
 
 def of_trainings(found: Sources, settings: Settings) -> list[Told]:
@@ -46,7 +57,11 @@ def of_trainings(found: Sources, settings: Settings) -> list[Told]:
         if not training.prefers:
             continue
         if training.probes is not None and training.probes.steps:
-            told += [_tried(name, settings, training.probes, subject=training.name) for name in ON_PROBES]
+            own = _own(found, training, training.probes, settings)
+            told += [
+                _tried(name, settings, training.probes, subject=training.name, **own.get(name, {}))
+                for name in ON_PROBES
+            ]
             continue
         remedy = _PROBE if training.start else _CALLBACK
         wanting.setdefault(remedy, []).append(training.name)
@@ -59,6 +74,14 @@ def of_trainings(found: Sources, settings: Settings) -> list[Told]:
         says = "There is no training on preferences here."
         told.append(Missing(part="training", says=says, remedy="Give the directory of one, or of a run that has one."))
     return told
+
+
+def _own(found: Sources, training: Training, probes: Probes, settings: Settings) -> Mapping[str, Settings]:
+    """What some diagnostics of probes are told besides, by their names."""
+    return {
+        "margins": {"beta": settings.get("beta") or probes.about.beta},
+        "over_optimisation": {"answers": _both(found, training)},
+    }
 
 
 def of_answers(found: Sources, settings: Settings) -> list[Told]:
@@ -96,9 +119,11 @@ def _of_comparisons(found: Sources, settings: Settings) -> list[Told]:
 
 def _both(found: Sources, training: Training) -> tuple[Answers, Answers] | None:
     """Answers of a trained model and of its start, under the goal that it is meant to be asked."""
-    drawn = found.of(training)
+    meant = "top" if training.asks else "none"
+    drawn = sorted(found.of(training), key=lambda each: each.answers.asked not in ("", meant))
     ended = [each for each in drawn if each.answers.step is None]
-    for policy in (*ended, *reversed([each for each in drawn if each.answers.step is not None])):
+    before = [each for each in drawn if each.answers.step is not None]
+    for policy in (*ended, *sorted(before, key=lambda each: -(each.answers.step or 0))):
         goal = _meant(training, policy.answers)
         for start in found.starts(training.start):
             two = _at(policy.answers, goal), _as_start(start, goal)
@@ -108,18 +133,31 @@ def _both(found: Sources, training: Training) -> tuple[Answers, Answers] | None:
     return None
 
 
-def _meant(training: Training, answers: Answers) -> float | None:
+def _meant(training: Training, answers: Answers) -> Goal:
     """The goal that a model is meant to be asked: the best where it was trained with goals, else none."""
-    best = answers.frame["goal"].max() if training.asks else None
-    return float(best) if isinstance(best, int | float) else None
+    return _best(answers) if training.asks else None
 
 
-def _at(answers: Answers, goal: float | None) -> Answers:
+def _best(answers: Answers) -> Goal:
+    """The best goal that answers were asked for; None where they were asked for none."""
+    best = answers.frame["goal"].max()
+    if isinstance(best, int | float):
+        return float(best)
+    return "top" if answers.asked == "top" else None
+
+
+def _at(answers: Answers, goal: Goal) -> Answers:
     """The answers that were asked for one goal."""
-    asked = "" if goal is None else f" asked for {goal:g}"
-    return replace(
-        answers, name=answers.name + asked, frame=answers.frame.filter(pl.col("goal").eq_missing(pl.lit(goal)))
-    )
+    # Where the best goal is no single number, it is null beside those that were asked for none.
+    alike = pl.lit((answers.asked == "top") == (goal == "top"))
+    wanted = pl.col("goal") == goal if isinstance(goal, float) else pl.col("goal").is_null() & alike
+    return replace(answers, name=answers.name + _said(goal), frame=answers.frame.filter(wanted))
+
+
+def _said(goal: Goal) -> str:
+    if goal is None:
+        return ""
+    return " asked for the best" if goal == "top" else f" asked for {goal:g}"
 
 
 def _drawing(answers: Answers) -> tuple[Any, ...]:
@@ -158,11 +196,12 @@ def _of_budgets(found: Sources, settings: Settings) -> list[Told]:
     return told
 
 
-def _goals_asked(found: Sources, drawn: Drawn) -> list[float | None]:
+def _goals_asked(found: Sources, drawn: Drawn) -> list[Goal]:
     """None, and of a model that was trained with goals the best one, where the answers have them."""
     training = next((each for each in found.trainings if each.name == drawn.answers.training), None)
     best = _meant(training, drawn.answers) if training else None
-    goals: list[float | None] = [None] if drawn.answers.frame["goal"].null_count() else []
+    plain = drawn.answers.asked != "top" and drawn.answers.frame["goal"].null_count()
+    goals: list[Goal] = [None] if plain else []
     return goals if best is None else [*goals, best]
 
 
@@ -180,7 +219,7 @@ def _of_goals(found: Sources, settings: Settings) -> list[Told]:
     return [_tried("goals", settings, asked)]
 
 
-def _as_start(drawn: Drawn, goal: float | None) -> Answers:
+def _as_start(drawn: Drawn, goal: Goal) -> Answers:
     """Answers of a model from which trainings started, as a start's."""
     return replace(_at(drawn.answers, goal), training="", step=None)
 
@@ -190,18 +229,17 @@ def _tried(name: str, settings: Settings, *data: Any, **own: Any) -> Told:
     diagnostic = DIAGNOSTICS[name]
     given = {key: value for key, value in settings.items() if key in settings_of(diagnostic)}
     try:
-        return diagnostic(*data, **given, **own)
+        return diagnostic(*data, **{**given, **own})
     except InputError as error:
         subject = own.get("subject")
-        return Missing(part=name, says=f"{subject}: {error}" if subject else str(error), remedy="")
+        return Missing(part=name, says=f"{subject}: {error}" if subject else str(error), remedy=REMEDIES[name])
 
 
-def _of(told: Told, goal: float | None, which: str) -> Told:
+def _of(told: Told, goal: Goal, which: str) -> Told:
     """A part whose subject tells which answers it is of."""
     if isinstance(told, Missing):
         return told
-    asked = "" if goal is None else f" asked for {goal:g}"
-    return told.model_copy(update={"subject": f"{told.subject}{asked}{which}"})
+    return told.model_copy(update={"subject": f"{told.subject}{_said(goal)}{which}"})
 
 
 def _noted(told: Told, notes: Iterable[str]) -> Told:

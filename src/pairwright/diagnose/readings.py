@@ -189,16 +189,24 @@ def buckets(values: Floats, *, at_most: int = 10) -> list[tuple[str, Mask]]:
     """
     distinct = np.unique(values)
     if len(distinct) <= at_most:
-        return [(f"{value:g}", values == value) for value in distinct]
+        return [(label, values == value) for value, label in zip(distinct, _labels(distinct, 6), strict=True)]
     span = distinct[-1] - distinct[0]
     if 3 <= span <= 12:
         edges = np.arange(math.floor(distinct[0]), math.ceil(distinct[-1]) + 1.0)
     else:
         edges = np.unique(np.quantile(values, np.linspace(0, 1, 6)))
     groups = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    return [
-        (f"{edges[i]:.3g} to {edges[i + 1]:.3g}", groups == i) for i in range(len(edges) - 1) if (groups == i).any()
-    ]
+    said = _labels(edges, 3)
+    return [(f"{said[i]} to {said[i + 1]}", groups == i) for i in range(len(edges) - 1) if (groups == i).any()]
+
+
+def _labels(values: Floats, digits: int) -> list[str]:
+    """Different numbers as different texts: with so many digits, or as many more as it takes."""
+    for more in range(digits, 18):
+        said = [f"{value:.{more}g}" for value in values]
+        if len(set(said)) == len(values):
+            break
+    return said
 
 
 def number(value: float) -> float | None:

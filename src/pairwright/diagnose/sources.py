@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from pairwright.diagnose.answers import ANSWERS, Answers
-from pairwright.diagnose.drawn import DRAWING, of_generation
+from pairwright.diagnose.drawn import drawing_of, of_generation
 from pairwright.diagnose.trainings import (
     BROKEN,
     STATE,
@@ -262,10 +262,9 @@ def _named(drawn: Drawn, trainings: Sequence[Training], same: Mapping[str, str])
     known = same.get(drawn.model, drawn.model)
     at_start = any(each.start == known for each in trainings)
     settings = {**(mine.settings if mine else {}), **drawn.answers.settings}
-    answers = Answers(drawn.answers.name, drawn.answers.frame, mine.name if mine else "", None, settings)
     return replace(
         drawn,
-        answers=answers,
+        answers=replace(drawn.answers, training=mine.name if mine else "", settings=settings),
         model=known if at_start else drawn.model,
         start=same.get(drawn.start, drawn.start),
         at_start=at_start,
@@ -273,20 +272,22 @@ def _named(drawn: Drawn, trainings: Sequence[Training], same: Mapping[str, str])
 
 
 def _of_samples(training: Training) -> Iterator[Drawn]:
-    """What a training's model wrote at each of its probes: its start at step 0, the model as it ended at the last."""
+    """What a training's model wrote at each of its probes: its start at step 0, the model as it ended at the last.
+
+    Without a goal and asked for the best one are answers of two distributions, and stay apart.
+    """
     if training.probes is None or training.probes.samples.is_empty():
         return
-    drawing = {key: value for key, value in training.probes.about.samples.items() if key in DRAWING}
-    settings = {**training.settings, **drawing}
+    settings = {**training.settings, **drawing_of(training.probes.about.samples)}
     last = training.probes.steps[-1] if training.finished and training.probes.steps else None
-    for (number,), part in training.probes.samples.group_by("step", maintain_order=True):
+    for (number, asked), part in training.probes.samples.group_by("step", "asked", maintain_order=True):
         frame = part.select(pl.col(name).cast(kind) for name, kind in ANSWERS.items())
         if number == 0:
-            answers = Answers(f"start of {training.name}", frame, "", None, settings)
+            answers = Answers(f"start of {training.name}", frame, "", None, settings, asked)
             yield Drawn(answers, training.start, training.start, at_start=True, probed=True)
         elif number == last:
-            answers = Answers(training.name, frame, training.name, None, settings)
+            answers = Answers(training.name, frame, training.name, None, settings, asked)
             yield Drawn(answers, training.model, training.start, probed=True)
         else:
-            answers = Answers(f"{training.name} step {number}", frame, training.name, int(number), settings)
+            answers = Answers(f"{training.name} step {number}", frame, training.name, int(number), settings, asked)
             yield Drawn(answers, f"{training.model}@{number}", training.start, probed=True)

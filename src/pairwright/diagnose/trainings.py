@@ -19,7 +19,19 @@ BROKEN = (PairwrightError, pl.exceptions.PolarsError, OSError, ValueError)
 STEP_OF = re.compile(r"step:(\S+)")
 """How a recipe speaks of the output of a step."""
 
-_SETTINGS = ("beta", "learning_rate", "seed", "max_steps")
+_SETTINGS = ("beta", "learning_rate", "seed")
+_OF_LOSS = ("divergence", "weighting", "reference", "reference_model", "reference_mix", "reference_every")
+_OF_RUN = ("examples", "split", "score", "threshold", "anchor_goal", "lora")
+_OF_TRAINER = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "warmup_ratio",
+    "weight_decay",
+    "max_grad_norm",
+    "optim",
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Training:
         directory: of the training.
         probes: what was probed of it; None where nothing was.
         rows: its logged rows, in order.
-        settings: `loss`, `beta`, `learning_rate`, `seed`, `max_steps`, where known.
+        settings: `loss`, `beta`, `learning_rate`, `seed` and `trained` (of the function of that name), where known.
         model: how the model that it ends with is known here.
         start: how the model that it started from is known here.
         asks: whether its pairs asked for goals.
@@ -108,6 +120,8 @@ def training_of(
         settings = {"loss": " + ".join(losses), **settings}
     elif probes is not None and probes.about.loss:
         settings = {"loss": probes.about.loss, **settings}
+    if beside := trained(record):
+        settings["trained"] = beside
     rows = _rows(folder)
     alone = bool(losses) and set(losses) <= {"sft"}
     step_before = STEP_OF.fullmatch(str(asked.get("model") or ""))
@@ -126,6 +140,52 @@ def training_of(
         prefers=probes is not None or not alone,
         finished=bool(record) or step is None,
     )
+
+
+def trained(record: Mapping[str, Any]) -> dict[str, str]:
+    """What a training was, but for the name of its loss, `beta`, the learning rate and the seed.
+
+    Trainings with the same of it lie on one curve over beta; with the same beta and learning rate they are repeats.
+
+    Args:
+        record: its `training.json`.
+
+    Returns:
+        By name, as text, sorted; what is not set is left out. `data` is the digest of the examples that it saw, `goal`
+        how scores were asked for, `processes` how many shared a batch; `steps` or `epochs`, whichever decided.
+    """
+    config = mapping(record.get("config"))
+    trainer = mapping(config.get("trainer"))
+    found = {name: config.get(name) for name in (*_OF_LOSS, *_OF_RUN)}
+    if found["reference_model"] == config.get("model"):
+        found["reference_model"] = None
+    found |= {name: trainer.get(name) for name in _OF_TRAINER}
+    found |= {name: record.get(name) for name in ("data", "goal", "processes")}
+    most = trainer.get("max_steps")
+    limited = isinstance(most, int) and most > 0
+    found |= {"steps": most} if limited else {"epochs": trainer.get("num_train_epochs")}
+    loss = config.get("loss")
+    of_loss = mapping(config.get("loss_settings")) if isinstance(loss, str) else {"terms": _terms(loss)}
+    found["loss settings"] = _without_beta(of_loss) or None
+    return (
+        {
+            name: value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+            for name, value in sorted(found.items())
+            if value is not None
+        }
+        if config
+        else {}
+    )
+
+
+def _without_beta(said: Mapping[str, Any]) -> dict[str, Any]:
+    """A term of a loss or its settings, without what a sweep varies."""
+    inner: dict[str, Any] = {}
+    if "settings" in said:
+        inner["settings"] = _without_beta(mapping(said["settings"]))
+    if "terms" in said:
+        inner["terms"] = [_without_beta(term) for term in said["terms"]]
+    return {name: value for name, value in said.items() if name != "beta"} | inner
 
 
 def step_of(folder: Path) -> StepFiles | None:

@@ -68,7 +68,7 @@ def unlearning(
 
     Raises:
         InputError: nothing was probed after step 0, the start's numbers are not there, no rejected answer has a score,
-            or none has `at_least`.
+            none has `at_least`, or nothing of those that have is finite at the last step.
     """
     readings = read(probes, "rejected", key=("prompt_id", "response_id"))
     notes = []
@@ -84,6 +84,11 @@ def unlearning(
     if not high.any():
         raise InputError(
             f"no rejected answer scores at least {threshold:g} (the best {scores.max():g}); lower at_least"
+        )
+    if not np.isfinite(readings.change[0, high, -1]).any():
+        raise InputError(
+            f"at step {readings.steps[-1]:,} no log-ratio of the rejected answers that score at least {threshold:g} is "
+            "finite: training has diverged; train with a smaller learning rate"
         )
     notes.append(f"An answer counts as good from a score of {threshold:g}: {why}.")
     notes += unread_note(readings, "rejected answers")

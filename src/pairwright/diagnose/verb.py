@@ -11,13 +11,13 @@ from pydantic import Field
 from pairwright.diagnose.finding import MADE_BY, Diagnosis, Missing, Part
 from pairwright.diagnose.parts import of_answers, of_selections, of_trainings
 from pairwright.diagnose.sources import Sources, sources
-from pairwright.diagnose.trainings import Training
 from pairwright.errors import InputError
 from pairwright.preferences import Preferences
 from pairwright.runs import versions, write_text
 
 Runs = str | PathLike[str] | Sequence[str | PathLike[str]]
 NAME = "diagnosis.json"
+_AGAIN = "Mend that and run `pairwright diagnose RUN --data DATA` again; what was probed is not probed twice."
 
 
 def diagnose(
@@ -46,15 +46,15 @@ def diagnose(
     """Say what training did: unlearning, displacement, over-optimisation, KL budget, length, diversity, goals, margins.
 
     It reads what lies in the runs: probes, logged steps, answers with their scores and log-probabilities, selections.
-    With `data` it first probes the trainings that were not probed while they ran: the model they started from, the
-    checkpoints that were kept, and the model as it ended. Whatever cannot be computed is named, with the step or
-    command that makes it possible.
+    With `data` it first probes what was not probed while a training ran: the model it started from, the checkpoints
+    that were kept, the model as it ended, and, where asked for, their samples and the scores of these. Whatever cannot
+    be computed is named, with the step or command that makes it possible.
 
     Args:
         runs: directories of `pairwright run`, of a training of ours, or of one by TRL (`trainer_state.json`, or what
             our callback wrote); what `run` or `train` gave; or several of them.
         output: the JSON file, or a directory for `diagnosis.json`; the (first) run directory when not given.
-        data: scored preferences with a held-out split, to probe trainings that have no probes.
+        data: scored preferences with a held-out split, to probe what is not probed yet.
         split: the split of `data` that is held out.
         pairs: most pairs of it that are asked.
         samples: answers that each probed model writes to each of these prompts, for the KL budget, length and
@@ -133,29 +133,23 @@ def target_of(output: str | Path | None, first: str | PathLike[str]) -> Path:
 
 
 def _probed(found: Sources, data: Preferences, asked: Mapping[str, Any]) -> list[Missing]:
-    """Probe the trainings that lack what is asked for, and say which could not be.
+    """Probe the trainings, and say which could not be. What was probed already is not probed again.
 
     Raises:
-        InputError: none of them could be.
+        InputError: none of them could be, and none has probes.
     """
     from pairwright.probes.after import probe_run
 
-    wanting = [each for each in found.trainings if each.prefers and _lacks(each, asked["samples"])]
+    asking = [each for each in found.trainings if each.prefers]
     failed = []
-    for training in wanting:
+    for training in asking:
         try:
             probe_run(training.directory, data, **asked)
         except InputError as error:
             failed.append((training, error))
-    if failed and len(failed) == len(wanting):
+    if failed and len(failed) == len(asking) and not any(each.probes and each.probes.steps for each in asking):
         raise failed[0][1]
-    return [Missing(part="probes", says=f"{each.name}: {error}", remedy="") for each, error in failed]
-
-
-def _lacks(training: Training, samples: int) -> bool:
-    if training.probes is None or not training.probes.steps:
-        return True
-    return samples > 0 and training.probes.samples.is_empty()
+    return [Missing(part="probes", says=f"{each.name}: {error}", remedy=_AGAIN) for each, error in failed]
 
 
 def _directory(item: str | PathLike[str]) -> Path:
