@@ -155,3 +155,37 @@ def test_prompts_with_goals_inside_are_refused() -> None:
 def test_a_split_in_which_nothing_can_be_read_is_refused() -> None:
     with pytest.raises(InputError, match="1 equal_text"):
         held_out(data([("a", "same", 8.0, "same", 3.0)]))
+
+
+def test_unscored_texts_that_stand_there_both_ways_round_are_dropped_whatever_the_row_order() -> None:
+    """Without scores nothing but the row order would say which of the two is chosen; a scored pair is not in doubt."""
+    rows: list[Row] = [
+        ("a", "x", None, "y", None),
+        ("a", "y", None, "x", None),
+        ("b", "x", 8.0, "y", 3.0),
+        ("b", "y", 3.0, "x", 8.0),
+        ("c", "x", None, "y", None),
+    ]
+    for order in (rows, rows[::-1]):
+        found, dropped = held_out(data(order))
+        assert sorted(texts(found)) == [("b", "x", "y"), ("c", "x", "y")]
+        assert dropped == {"contradictory": 2}
+        assert found.lineage[-1].dropped == {"contradictory": 2}
+
+
+@pytest.mark.parametrize("scores", [(None, None), (5.0, 5.0), (8.0, 3.0)])
+def test_one_comparison_of_two_answers_labelled_both_ways_needs_scores(
+    scores: tuple[float | None, float | None],
+) -> None:
+    """The same two rows of answers: one comparison. With two different scores it is the better one that is chosen."""
+    plain = data([("a", "x", scores[0], "y", scores[1]), ("c", "x", 8.0, "y", 3.0)])
+    pairs = plain.pairs.collect()
+    other = pairs.head(1).with_columns(chosen_id=pl.col("rejected_id"), rejected_id=pl.col("chosen_id"))
+    for both in (pl.concat([pairs, other]), pl.concat([other, pairs])):
+        found, dropped = held_out(Preferences.of(plain.prompts, plain.responses, both))
+        if scores == (8.0, 3.0):
+            assert sorted(texts(found)) == [("a", "x", "y"), ("c", "x", "y")]
+            assert (dropped, found.lineage[-1].found["turned"]) == ({}, 0)
+        else:
+            assert texts(found) == [("c", "x", "y")]
+            assert dropped == {"contradictory": 1}

@@ -116,6 +116,22 @@ def test_probes_say_what_logprobs_says_of_the_start_and_of_the_model_as_it_ended
     assert credit["credit"].to_list() == pytest.approx([*ratios[0], *ratios[1]], abs=1e-4)
 
 
+def test_a_loss_without_a_reference_has_margins_of_log_ratios_in_nats(
+    model: Path, prefs: Preferences, tmp_path: Path
+) -> None:
+    """SimPO's beta of 2 scales mean log-probabilities. The margin is that of the probed rows, by numpy."""
+    train(prefs, model=model, output=tmp_path, loss="simpo", max_steps=3, probe_every=3, **FAST)
+    probes = load_probes(tmp_path)
+    assert probes is not None
+    assert (probes.about.beta, probes.about.loss) == (None, "simpo")
+    rows = probes.rows.filter(pl.col("step") == 3).sort("pair")
+    ratios = rows.with_columns(ratio=pl.col("logp") - pl.col("start_logp"))
+    chosen, rejected = (ratios.filter(pl.col("side") == side)["ratio"].to_numpy() for side in ("chosen", "rejected"))
+    last = probed(tmp_path)[-1]
+    assert last["pairwright/probe_log_ratio_margin"] == pytest.approx((chosen - rejected).mean())
+    assert "pairwright/probe_margin" not in last
+
+
 @pytest.mark.parametrize("after", [1, 3, 5])
 def test_a_resumed_run_ends_with_the_files_of_one_that_was_never_stopped(
     after: int, model: Path, prefs: Preferences, tmp_path: Path
