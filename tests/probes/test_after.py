@@ -51,6 +51,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A scorer that counts the characters of an answer."""
+    (tmp_path / "counting.py").write_text(
+        "from pairwright.scorers.sample import Score\n"
+        "def characters(samples, *, each: float = 1.0):\n"
+        "    return [Score(each * len(s.response[0]['content'])) for s in samples]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return "counting:characters"
+
+
+@pytest.fixture
 def whole(place: Path, tmp_path: Path) -> Path:
     """A copy of the whole training, to work on."""
     shutil.copytree(place / "whole", tmp_path / "whole")
@@ -224,3 +236,93 @@ def test_a_folder_of_that_name_that_is_none_of_ours_is_left_alone(whole: Path) -
     with pytest.raises(InputError, match="holds no probes"):
         probe_run(whole, data())
     assert (whole / "probes" / "notes.txt").read_text() == "mine"
+
+
+def test_a_file_that_cannot_be_read_counts_as_not_there(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = probe_run(whole, data(), samples=1, max_new_tokens=3)
+    folder = whole / "probes"
+    shutil.copy(folder / "000002.parquet", folder / "000003.parquet")
+    for name in ("000000.parquet", "000002-samples.parquet", "000003.parquet", "credit.parquet"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"is damaged; probe the training again .`pairwright diagnose .* --data IN`"):
+        load_probes(whole)
+    capsys.readouterr()
+    found = probe_run(whole, data(), samples=1, max_new_tokens=3)
+    assert found.steps == (0, 2, 4)
+    assert found.rows.equals(first.rows)
+    assert found.samples.equals(first.samples)
+    assert found.credit.equals(first.credit)
+    said = capsys.readouterr().err
+    assert "000003.parquet was damaged, and no model of step 3 is kept: left out" in said
+    assert "step 0 (1 of 3)" in said
+    assert "step 4" not in said
+
+
+@pytest.mark.parametrize("every", [None, 2])
+def test_a_record_that_cannot_be_read_counts_as_none(every: int | None, whole: Path) -> None:
+    first = probe_run(whole, data(), checkpoints=False)
+    write_about(whole, first.about.model_copy(update={"every": every}))
+    (whole / "probes/probes.json").write_text('{"pairs"')
+    found = probe_run(whole, data(), checkpoints=False)
+    assert found.rows.equals(first.rows)
+    assert found.about == first.about
+
+
+def test_pairs_of_a_live_probing_that_are_gone_count_as_none(whole: Path) -> None:
+    first = probe_run(whole, data(), checkpoints=False)
+    write_about(whole, first.about.model_copy(update={"every": 2}))
+    shutil.rmtree(whole / "probes/data")
+    assert probe_run(whole, data(), checkpoints=False).rows.equals(first.rows)
+
+
+def test_a_call_that_was_killed_at_its_beginning_is_made_again(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Preferences, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            probe_run(whole, data(), checkpoints=False)
+    assert probe_run(whole, data(), checkpoints=False).steps == (0, 4)
+
+
+def test_a_call_with_nothing_to_do_opens_no_model(whole: Path, counting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {"samples": 1, "max_new_tokens": 3, "scorer": counting}
+    first = probe_run(whole, data(), **asked)
+    monkeypatch.setattr("pairwright.probes.after.open_model", lambda *_, **__: pytest.fail("a model was opened"))
+    for scorer in (counting, None):
+        again = probe_run(whole, data(), **asked | {"scorer": scorer})
+        assert again.samples.equals(first.samples)
+        assert again.about == first.about
+
+
+def test_samples_that_lie_there_are_scored_and_not_drawn_again(
+    whole: Path, counting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Characters of each answer, counted here; then twice as many under another scorer."""
+    folder = whole / "probes"
+    asked: dict[str, Any] = {"samples": 1, "max_new_tokens": 6, "checkpoints": False}
+    drawn = probe_run(whole, data(), **asked).samples
+    assert drawn["score"].null_count() == len(drawn) == 20
+    monkeypatch.setattr("pairwright.probes.after.read_samples", lambda *_, **__: pytest.fail("drawn again"))
+    once = probe_run(whole, data(), **asked, scorer=counting)
+    expected = [float(len(text)) for text in drawn["text"]]
+    assert once.samples["score"].to_list() == expected
+    assert once.samples.drop("score").equals(drawn.drop("score"))
+    assert once.about.samples["scorer"] == counting
+    # One file lost its scores, as a call leaves them that was killed before it scored.
+    path = folder / "000004-samples.parquet"
+    pl.read_parquet(path).with_columns(score=pl.lit(None, pl.Float64)).write_parquet(path)
+    assert probe_run(whole, data(), checkpoints=False).samples["score"].null_count() == 10
+    assert probe_run(whole, data(), checkpoints=False, scorer=counting).samples.equals(once.samples)
+    twice = probe_run(whole, data(), **asked, scorer={"with": counting, "each": 2.0})
+    assert twice.samples["score"].to_list() == [2.0 * number for number in expected]
+    assert twice.about.samples["scorer"] == {"with": counting, "each": 2.0}
+
+
+@pytest.mark.parametrize(("loss", "beta", "expected"), [("dpo", 0.2, 0.2), ("simpo", 2.0, None)])
+def test_the_beta_of_a_probe_is_one_of_log_ratios(loss: str, beta: float, expected: float | None, whole: Path) -> None:
+    record = json.loads((whole / "training.json").read_text())
+    record["config"] |= {"loss": loss, "loss_settings": {"beta": beta}}
+    (whole / "training.json").write_text(json.dumps(record))
+    assert probe_run(whole, data(), checkpoints=False, credit_pairs=0).about.beta == expected

@@ -17,7 +17,7 @@ from pairwright.errors import InputError
 from pairwright.goals import GoalFormat
 from pairwright.logprobs import logprobs
 from pairwright.preferences import Preferences
-from pairwright.probes import Probe, probe_run
+from pairwright.probes import Probe, StopRule, probe_run
 from pairwright.probes.callback import MADE_BY
 from pairwright.probes.held import held_out
 from pairwright.probes.live import means_of, refuse_spread
@@ -324,3 +324,99 @@ def test_a_trl_training_can_be_probed_further_afterwards(
     assert after.rows["logp"].to_list() == pytest.approx(before.rows["logp"].to_list(), abs=1e-3)
     moved = after.rows.filter(pl.col("step") == 6).select((pl.col("logp") - pl.col("start_logp")).abs().min())
     assert moved.item() > 0.01
+
+
+@pytest.mark.parametrize("every_step", [1, 3])
+def test_a_trl_training_killed_at_the_checkpoint_of_its_stop_ends_there_again(
+    every_step: int, model: Path, prefs: Preferences, tmp_path: Path
+) -> None:
+    """Weights, steps, lines and files are those of the training that was not killed; the stop is not written again."""
+    settings = {"save_strategy": "steps", "save_steps": every_step, "max_steps": 12, "logging_steps": 1}
+
+    def made() -> Any:
+        rule = StopRule(tmp_path / "run", signals=["mass_leak"], smoothing=0.0, fall=0.001, checks=3)
+        return trainer(model, tmp_path / "a", probing(prefs, output=tmp_path / "run", every=1), rule, **settings)
+
+    whole = made()
+    whole.train()
+    why = json.loads((tmp_path / "run/probes/stopped.json").read_text())
+    assert whole.state.global_step == why["step"] == 3
+    before = files(tmp_path / "run")
+    for name in ("training.json", "probes/credit.parquet"):
+        (tmp_path / "run" / name).unlink()
+    again = made()
+    again.train(resume_from_checkpoint=str(tmp_path / "a/checkpoint-3"))
+    assert again.state.global_step == 3
+    for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    after = files(tmp_path / "run")
+    assert sorted(after) == sorted(before)
+    assert [name for name in before if before[name] != after[name]] == []
+    assert not (tmp_path / "a/checkpoint-4").exists()
+
+
+def test_a_trl_training_goes_on_after_its_models_answers_were_added(
+    model: Path, prefs: Preferences, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2}
+    short = trainer(model, tmp_path, probing(prefs, output=tmp_path, every=2), **settings | {"max_steps": 4})
+    short.train()
+    short.save_model(str(tmp_path))
+    drawn = probe_run(tmp_path, prefs, samples=1, max_new_tokens=4)
+    assert set(drawn.samples["step"]) == {0, 2, 4}
+    further = trainer(model, tmp_path, probing(prefs, output=tmp_path, every=2), **settings)
+    further.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    found = load_probes(tmp_path)
+    assert found is not None
+    assert found.steps == (0, 2, 4, 6)
+    assert found.samples.equals(drawn.samples.filter(pl.col("step") <= 2))
+    assert found.about == drawn.about
+
+
+def test_a_training_killed_before_its_pairs_were_written_can_be_started_again(
+    model: Path, prefs: Preferences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Preferences, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trainer(model, tmp_path, probing(prefs, output=tmp_path, every=6)).train()
+    trainer(model, tmp_path, probing(prefs, output=tmp_path, every=6)).train()
+    probes = load_probes(tmp_path)
+    assert probes is not None
+    assert probes.steps == (0, 6)
+
+
+def test_a_loss_of_means_over_tokens_has_margins_of_log_ratios(model: Path, prefs: Preferences, tmp_path: Path) -> None:
+    """`ipo` in TRL; beta 0.3 scales nothing: margins are plain means of log-ratio differences, by numpy."""
+    trainer(model, tmp_path, probing(prefs, output=tmp_path, every=6), loss_type=["ipo"]).train()
+    probes = load_probes(tmp_path)
+    assert probes is not None
+    assert probes.about.beta is None
+    assert json.loads((tmp_path / "training.json").read_text())["beta"] is None
+    last = next(line for line in lines(tmp_path) if line["step"] == 6 and "loss" not in line)
+    rows = probes.rows.filter(pl.col("step") == 6).sort("pair")
+    ratios = [
+        (part["logp"] - part["start_logp"]).to_numpy()
+        for part in (rows.filter(pl.col("side") == side) for side in ("chosen", "rejected"))
+    ]
+    assert last["pairwright/probe_log_ratio_margin"] == pytest.approx((ratios[0] - ratios[1]).mean())
+    assert "pairwright/probe_margin" not in last
+
+
+def test_a_probe_reports_to_its_own_trainer_whoever_calls_it(model: Path, prefs: Preferences, tmp_path: Path) -> None:
+    """Called by hand, outside of any trainer's loop: the callbacks of the trainer that it was given get the line."""
+    heard: list[dict[str, float]] = []
+
+    class Listens(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            heard.append(logs)
+
+    made = trainer(model, tmp_path / "a", Listens())
+    probe = Probe(made, prefs, output=tmp_path / "run", every=2)
+    made.state.max_steps = 6
+    known = {"model": made.model, "processing_class": made.processing_class}
+    probe.on_train_begin(made.args, made.state, made.control, **known)
+    assert [each["pairwright/probe_accuracy"] for each in heard] == [0.5]
