@@ -1,6 +1,7 @@
 """The KL budget on tables whose divergences are known, and on planted humps."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -8,7 +9,9 @@ import pytest
 
 from diagnose import tabular
 from pairwright.diagnose.answers import ANSWERS, Answers
+from pairwright.diagnose.best import best
 from pairwright.diagnose.budget import budget
+from pairwright.diagnose.distances import point
 from pairwright.errors import InputError
 
 PROMPTS = 30
@@ -241,3 +244,70 @@ def test_nothing_that_was_given_is_changed() -> None:
     before = [each.frame.clone() for each in models]
     budget(models, start=START)
     assert all(each.frame.equals(was) for each, was in zip(models, before, strict=True))
+
+
+def of_data(model: Answers, data: str, **trained: str) -> Answers:
+    return replace(model, settings={**model.settings, "trained": {"data": data * 64, **trained}})
+
+
+def test_trainings_on_other_data_are_a_curve_of_their_own_with_a_name_that_tells_them_apart() -> None:
+    """Near models on one kind of data score 8, far ones on another 6: neither falls, though together they would."""
+    near = [planted(d, 8.0, name=f"ra {d}", seed=i, beta=1 / d) for i, d in enumerate((0.5, 0.7, 0.9, 1.1))]
+    far = [planted(d, 6.0, name=f"plain {d}", seed=9 + i, beta=1 / d) for i, d in enumerate((1.8, 2.1, 2.4, 2.8))]
+    mixed = budget([*near, *far], start=START)
+    assert [each.level for each in mixed.findings] == ["warning"]  # without knowing of what they were trained on
+    part = budget([*(of_data(each, "a") for each in near), *(of_data(each, "b") for each in far)], start=START)
+    assert "warning" not in {each.level for each in part.findings}
+    assert [each.subject for each in part.findings] == [
+        "trainings with the loss dpo (data of ra 0.5), as they ended",
+        "trainings with the loss dpo (data of plain 1.8), as they ended",
+    ]
+    assert part.result.metric("best/dpo (data of ra 0.5)").n == 4
+    assert [one.name for one in part.charts[0].series[:2]] == ["dpo (data of ra 0.5)", "dpo (data of plain 1.8)"]
+
+
+def test_what_two_kinds_of_training_differ_in_is_named_and_alike_ones_have_the_name_of_the_loss() -> None:
+    def names(*kinds: dict[str, str]) -> list[str]:
+        models = [
+            of_data(planted(1.0 + number + i / 4, 5.0, name=f"m{number}{i}", seed=number), "a", **kind)
+            for number, kind in enumerate(kinds)
+            for i in range(2)
+        ]
+        return [each.subject.removesuffix(", as they ended") for each in budget(models, start=START, draws=50).findings]
+
+    assert names({"steps": "150"}, {"steps": "150"}) == ["trainings with the loss dpo"]
+    assert names({"steps": "150"}, {"steps": "300"}) == [
+        "trainings with the loss dpo (steps 150)",
+        "trainings with the loss dpo (steps 300)",
+    ]
+    assert names({}, {"goal": "{" + "x" * 40 + "}"}) == [
+        "trainings with the loss dpo (no goal)",
+        "trainings with the loss dpo (goal of m10)",
+    ]
+
+
+def test_repeats_are_trainings_alike_but_for_their_seeds() -> None:
+    """One beta, two kinds of data and two seeds each: two kinds, not one of four repeats."""
+    here = [planted(1.0, 9.0, name=f"a{seed}", seed=seed, beta=0.1) for seed in (1, 2)]
+    there = [planted(2.0, 3.0, name=f"b{seed}", seed=seed, beta=0.1) for seed in (1, 2)]
+    models = [replace(of_data(each, "a"), settings={**of_data(each, "a").settings, "seed": i, "draw_seed": 7 * i})
+              for i, each in enumerate(here)]  # fmt: skip
+    models += [replace(of_data(each, "b"), settings={**of_data(each, "b").settings, "seed": i, "draw_seed": 7 * i})
+               for i, each in enumerate(there)]  # fmt: skip
+    points = [found for each in models if (found := point(each, None, "exact", 50, 0)[0])]
+    found = best(points, draws=50, seed=0)
+    assert found is not None
+    assert [each.answers.name for each in found.points] == ["a1", "a2"]
+    assert found.lost.value == pytest.approx(-6.0, abs=0.4)
+
+
+def test_what_is_not_known_is_told_by_why() -> None:
+    """One kind alone compares nothing; where the farthest is best, nothing lies beyond; else some do, as good."""
+    alone = budget([planted(1.0, 5.0, name=f"m{i}", seed=i) for i in range(2)], start=START)
+    assert alone.findings[0].means.startswith("Nothing is known of too far yet")
+    rising = budget(sweep(3.0, 0.5), start=START)
+    assert "the farthest is the best" in rising.findings[0].means
+    level = budget(
+        [planted(d, 5.0, name=f"m{d}", seed=int(d), beta=1 / d, noise=0.0) for d in (3.0, 1.0, 2.0)], start=START
+    )
+    assert "do not score less" in level.findings[0].means

@@ -174,3 +174,11 @@ def test_lines_of_another_kind_and_their_order_do_not_matter() -> None:
 def test_too_short_a_log_says_what_to_do() -> None:
     with pytest.raises(InputError, match=r"^4 lines of the log .* probe_every$"):
         displacement_of_logs(logged(-1.0, lines=4), subject="x")
+
+
+def test_what_rounding_moves_is_no_fall() -> None:
+    """Both sides of each pair 3e-6 nats below the start, as float32 leaves them; 1e-3 nats is a fall."""
+    here = three()
+    for change, share in ((-3e-6, 0.0), (-1e-3, 1.0)):
+        part = displacement(probes(here, {"none": {0: here.start, 50: here.start + change}}), subject="x", draws=50)
+        assert metric(part, "both_fell") == share

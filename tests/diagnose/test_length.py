@@ -10,6 +10,7 @@ from diagnose import tabular
 from pairwright.diagnose.answers import ANSWERS, Answers
 from pairwright.diagnose.length import length_drift, length_matched, length_reward
 from pairwright.errors import InputError
+from pairwright.probes.store import Probes
 
 
 def said(name: str, rows: list[tuple[str, float, int | None]], goal: list[float | None] | None = None) -> Answers:
@@ -40,7 +41,9 @@ def test_drift_is_the_mean_difference_over_prompts() -> None:
     assert part.findings[0].n == 2
 
 
-@pytest.mark.parametrize(("factor", "level"), [(1.5, "warning"), (1.03, "note"), (1.0, "fine"), (0.7, "note")])
+@pytest.mark.parametrize(
+    ("factor", "level"), [(1.5, "warning"), (1.03, "note"), (1.0, "fine"), (0.7, "note"), (0.4, "warning")]
+)
 def test_drift_is_as_loud_as_it_is_large(factor: float, level: str) -> None:
     draw = np.random.default_rng(0)
     base = draw.integers(50, 150, 60)
@@ -181,3 +184,35 @@ def test_what_is_not_known_is_refused_with_the_remedy() -> None:
     here = tabular.bench(prompts=5)
     with pytest.raises(InputError, match="probe step 0"):
         length_reward(tabular.probes(here, {"none": {10: here.start}}), subject="dpo")
+
+
+def test_answers_that_got_shorter_are_told_so_and_not_of_answers_that_get_longer() -> None:
+    start = said("start", [(f"p{i}", 1.0, 100 + i % 3) for i in range(30)])
+    for factor, level in ((0.8, "note"), (0.3, "warning")):
+        policy = said("dpo", [(f"p{i}", 1.0, round(factor * (100 + i % 3))) for i in range(30)])
+        (finding,) = length_drift(policy, start).findings
+        assert finding.level == level
+        assert "shorter" in finding.means
+        assert "lengthens" not in finding.means
+        assert "charges for length (a penalty" not in finding.remedy  # that would shorten them further
+    same = length_drift(start, start).findings[0]
+    assert (same.level, same.remedy) == ("fine", "")
+
+
+def test_log_ratios_that_are_not_finite_are_counted_out() -> None:
+    """Of the planted slope 0.5 nothing is lost when two answers have none; without any there is one sentence."""
+    here = tabular.bench(seed=5, prompts=30)
+    seen = tabular.probes(here, {"none": {0: here.start, 10: here.start + 0.5 * here.length}})
+    late = pl.col("step") == 10
+
+    def broken(where: pl.Expr) -> Probes:
+        rows = seen.rows.with_columns(logp=pl.when(where).then(math.nan).otherwise("logp"))
+        return Probes(seen.about, seen.steps, rows, seen.samples, seen.credit)
+
+    part = length_reward(broken(late & (pl.col("pair") == 3)), subject="dpo")
+    assert part.result.metric("gamma").value == pytest.approx(0.5)
+    assert part.result.metric("r2").value == pytest.approx(1.0)
+    assert part.result.notes == ("2 log-ratios are not finite and are left out.",)
+    assert part.result.table[-1]["answers"] == 58
+    with pytest.raises(InputError, match="training has diverged"):
+        length_reward(broken(pl.lit(True)), subject="dpo")

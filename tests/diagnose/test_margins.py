@@ -120,3 +120,14 @@ def test_pairs_without_a_score_have_a_margin_and_no_gap() -> None:
 def test_a_beta_that_is_none_is_refused(beta: float) -> None:
     with pytest.raises(InputError, match="beta must be a positive number"):
         of(HERE.start, beta=beta)
+
+
+def test_a_margin_of_rounding_is_no_flip() -> None:
+    """Chosen answers 3e-6 nats down: no flip in any unit; 1e-3 nats down: all are, with a small beta, too."""
+    for change, share in ((3e-6, 0.0), (1e-3, 1.0)):
+        last = HERE.start.copy()
+        last[HERE.pairs[:, 0], HERE.pairs[:, 1]] -= change
+        for beta in (None, 0.01):
+            part = of(last, beta=beta)
+            assert metric(part, "flips") == share
+            assert metric(part, "accuracy") == 0.0

@@ -7,6 +7,7 @@ import pytest
 
 from diagnose.made_runs import drawn_answers, log, made_step, probed, trained
 from pairwright.diagnose.sources import sources
+from pairwright.diagnose.trainings import trained as of_training
 from pairwright.errors import InputError
 from pairwright.preferences import Preferences, Step
 
@@ -90,7 +91,9 @@ def test_a_model_is_known_by_its_step_whatever_path_its_record_has(run):
 
 def test_a_trainings_settings_come_along_and_its_seed_is_not_that_of_the_drawing(run):
     found = sources([run])
-    assert dict(found.trainings[1].settings) == {"loss": "dpo", "beta": 0.25, "learning_rate": 1e-4, "seed": 3}
+    known = dict(found.trainings[1].settings)
+    assert known.pop("trained") == {"goal": '{"scale": 10}'}
+    assert known == {"loss": "dpo", "beta": 0.25, "learning_rate": 1e-4, "seed": 3}
     settings = found.drawn[0].answers.settings
     assert (settings["seed"], settings["draw_seed"], settings["max_new_tokens"]) == (3, 7, 16)
     assert [each.asks for each in found.trainings] == [False, True]
@@ -129,6 +132,53 @@ def test_the_models_own_samples_of_probes_are_answers_and_those_of_step_0_are_th
     assert [each.answers.frame["kl"].item() for each in found.drawn] == [0.0, 5.0, 10.0]
     assert ten.start == start.model
     assert found.of(found.trainings[0]) == [ten, twenty]
+
+
+def test_samples_without_a_goal_and_for_the_best_of_several_scores_stay_apart(tmp_path):
+    """The best of two scores is no number, so that both have no goal: only `asked` tells them apart."""
+    root = tmp_path / "vec"
+    trained(root, model="hub/start", goal={"attributes": ["help", "short"]}, seed=3)
+
+    def samples(step):
+        return [{"prompt_id": "p", "sample": 0, "asked": asked, "text": asked, "kl": kl} for asked, kl in
+                (("none", 1.0), ("top", 4.0))]  # fmt: skip
+
+    drawing = {"n": 1, "seed": 11, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8}
+    probed(root, steps=(0, 10), rows=lambda step: [], samples=samples, about={"samples": drawing})
+    found = sources([root])
+    assert [(each.answers.asked, each.answers.frame["kl"].to_list()) for each in found.of(found.trainings[0])] == [
+        ("none", [1.0]),
+        ("top", [4.0]),
+    ]
+    assert [each.answers.asked for each in found.starts("hub/start")] == ["none", "top"]
+    # The seed of the training and that of the drawing have two names here, too.
+    assert {(each.answers.settings["seed"], each.answers.settings["draw_seed"]) for each in found.drawn} == {(3, 11)}
+
+
+def test_what_a_training_was_tells_repeats_from_trainings_on_other_data():
+    """Beta, learning rate and seed are what a sweep varies; the rest is one text each."""
+    config = {"loss": "dpo", "loss_settings": {"beta": 0.1, "label_smoothing": 0.0}, "seed": 1, "split": "train",
+              "lora": None, "trainer": {"learning_rate": 1e-4, "max_steps": 9, "num_train_epochs": 1.0}}  # fmt: skip
+    record = {"config": config, "data": "abc", "goal": None}
+    one = of_training(record)
+    assert one == {"data": "abc", "loss settings": '{"label_smoothing": 0.0}', "split": "train", "steps": "9"}
+    sweep = config | {"loss_settings": {"beta": 1.0, "label_smoothing": 0.0}, "seed": 2}
+    sweep["trainer"] = {"learning_rate": 1e-3, "max_steps": 9, "num_train_epochs": 1.0}
+    assert of_training(record | {"config": sweep}) == one
+    several = [{"name": "dpo", "settings": {"beta": 0.1, "label_smoothing": 0.1}}, {"name": "sft", "weight": 2.0}]
+    terms = of_training(record | {"config": config | {"loss": several}})["loss settings"]
+    assert "beta" not in terms
+    assert "label_smoothing" in terms
+    for other in (
+        record | {"data": "xyz"},
+        record | {"goal": {"scale": 10}},
+        record | {"config": config | {"lora": {"r": 4}}},
+        record | {"config": config | {"split": "half"}},
+        record | {"config": config | {"trainer": {"num_train_epochs": 1.0}}},
+        record | {"config": config | {"loss_settings": {"beta": 0.1, "label_smoothing": 0.2}}},
+        record | {"config": config | {"divergence": "forward_kl"}},
+    ):
+        assert of_training(other) != one
 
 
 def test_a_directory_of_trl_is_a_training_by_the_newest_of_its_logs(tmp_path):

@@ -215,3 +215,12 @@ def test_step_0_stands_in_for_a_start_that_no_row_names() -> None:
 def test_the_same_seed_gives_the_same_part() -> None:
     one, two = (unlearning(trained(), subject="x", draws=50, seed=4) for _ in range(2))
     assert one == two
+
+
+def test_good_answers_of_which_nothing_is_finite_are_refused_with_the_reason() -> None:
+    """Others still are, so the probe as a whole can be read."""
+    seen = trained()
+    good = (pl.col("score") >= 5) & (pl.col("step") == 20)
+    rows = seen.rows.with_columns(logp=pl.when(good).then(float("nan")).otherwise("logp"))
+    with pytest.raises(InputError, match="at least 5 is finite: training has diverged"):
+        unlearning(Probes(seen.about, seen.steps, rows, seen.samples, seen.credit), subject="dpo")

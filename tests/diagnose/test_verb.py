@@ -2,14 +2,18 @@
 
 import json
 
+import polars as pl
 import pytest
 
 from diagnose.made_runs import N, drawn_answers, log, made_step, planted, probed, rows_of, trained
 from pairwright.diagnose.finding import Diagnosis
+from pairwright.diagnose.parts import REMEDIES
+from pairwright.diagnose.table import DIAGNOSTICS
 from pairwright.diagnose.verb import diagnose, target_of
 from pairwright.errors import InputError
 from pairwright.pipeline import run as run_recipe
-from pairwright.preferences import Step
+from pairwright.preferences import Preferences, Step
+from pairwright.probes.store import About, write_about
 
 
 def parts_of(found, name):
@@ -148,8 +152,8 @@ def test_several_runs_are_diagnosed_together_and_written_into_the_first(tmp_path
     assert not (two / "diagnosis.json").exists()
 
 
-def test_trainings_without_probes_are_probed_where_data_are_given(tmp_path, monkeypatch):
-    """Asked once, for the one that has none, with the settings that were given."""
+def test_trainings_are_probed_where_data_are_given(tmp_path, monkeypatch):
+    """Each is asked for once, with the settings that were given."""
     from pairwright.probes import after
 
     asked = []
@@ -163,8 +167,9 @@ def test_trainings_without_probes_are_probed_where_data_are_given(tmp_path, monk
     trained(bare, model="hub/start")
     data = drawn_answers([("q", None, "a")])
     found = diagnose([there, bare], data=data, pairs=7, split="held", draws=100)
-    assert [(name, prefs is data) for name, prefs, _ in asked] == [("bare", True)]
-    assert (asked[0][2]["pairs"], asked[0][2]["split"]) == (7, "held")
+    # The one that is there, too: its probing may have been killed, and what is done is not done again.
+    assert [(name, prefs is data) for name, prefs, _ in asked] == [("there", True), ("bare", True)]
+    assert all((each["pairs"], each["split"]) == (7, "held") for _, _, each in asked)
     assert [part.subject for part in parts_of(found, "displacement")] == ["there", "bare"]
     assert "unlearning" not in {each.part for each in found.missing}
 
@@ -185,6 +190,11 @@ def test_a_training_that_cannot_be_probed_is_named_and_alone_it_is_an_error(tmp_
     assert "bad: bad has no training.json; train it again" in [each.says for each in found.missing]
     with pytest.raises(InputError, match=r"no training\.json"):
         diagnose(tmp_path / "bad", data=data)
+    # One that was probed while it ran is told with what is there.
+    found = diagnose(planted(tmp_path / "kept" / "bad"), data=data, draws=50)
+    assert parts_of(found, "displacement")
+    assert [each.part for each in found.missing].count("probes") == 1
+    assert all(each.remedy for each in found.missing)
 
 
 def test_a_file_of_somebody_else_is_not_written_over(tmp_path):
@@ -250,3 +260,123 @@ def test_a_real_training_is_probed_by_a_step_and_neither_is_done_twice(tmp_path,
     assert row["kl_exact"] > 0
     assert row["d"] == pytest.approx(row["kl_exact"] ** 0.5)
     assert len(run_recipe(recipe, output="out").reused) == len(recipe)
+
+
+def test_margins_are_scaled_by_the_beta_that_was_given_or_the_trainings_own_or_none(tmp_path):
+    """The planted margin is 2 * 3 = 6 nats at step 20: chosen -6, rejected -12."""
+    root = planted(tmp_path / "t")
+
+    def margin(**settings):
+        (part,) = parts_of(diagnose(root, draws=50, **settings), "margins")
+        return part.result.metric("margin").value
+
+    assert margin() == pytest.approx(0.6)
+    assert margin(beta=0.5) == pytest.approx(3.0)
+    write_about(root, About(pairs=N, split="test", vocabulary=5, start="start", beta=None, loss="simpo"))
+    assert margin() == pytest.approx(6.0)
+
+
+def test_a_model_asked_for_several_scores_is_compared_and_measured_apart_from_itself_without_a_goal(tmp_path):
+    """Distances by hand: 1 nat without a goal, 4 nats asked for the best, whose number is null."""
+    root = tmp_path / "vec"
+    planted(root)
+    trained(root, model="hub/start", goal={"attributes": ["help", "short"]}, beta=0.1)
+
+    def samples(step):
+        return [
+            {"prompt_id": f"p{i}", "sample": 0, "asked": asked, "text": f"a {asked} {i}", "score": 5.0, "logp": -5.0,
+             "start_logp": -5.0, "length": length if step else 5, "kl": kl if step else 0.0}
+            for i in range(N) for asked, kl, length in (("none", 1.0, 7), ("top", 4.0, 9))
+        ]  # fmt: skip
+
+    probed(root, steps=(0, 20), rows=lambda step: rows_of(step, chosen=1, rejected=0), samples=samples,
+           about={"pairs": N})  # fmt: skip
+    (root / "probes" / "000010.parquet").unlink()
+    found = diagnose(root, draws=50)
+    one, two = parts_of(found, "budget")
+    assert [[row["d"] for row in part.result.table] for part in (one, two)] == [[1.0], [2.0]]
+    assert [row["answers"] for part in (one, two) for row in part.result.table] == [N, N]
+    assert "asked for the best" in two.subject
+    (drift,) = parts_of(found, "length_drift")
+    assert drift.result.metric("difference").value == 4.0  # 9 against 5: it is meant to be asked for the best
+    assert drift.subject == "vec asked for the best against start of vec asked for the best"
+
+
+def drawn_otherwise(root, **other):
+    """A run whose start was drawn as `GENERATED`, the model at that and, a second time, with other settings."""
+    made_step(root, 1, "base", "scratch", lambda d: d.mkdir(exist_ok=True))
+    made_step(root, 2, "t", "train", planted, model="step:base", loss="dpo")
+    rows = [(f"q{i}", None, f"a{i}") for i in range(6)]
+    numbers = {"score": 4.0, "logp_policy": -3.0, "logp_start": -7.0, "len_policy": 2.0}
+
+    def answers(name, *, given, read):
+        steps = [Step(name="logprobs", settings={"name": each}) for each in ("policy", "start")] if read else []
+        plain = drawn_answers(rows, name=name, lineage=steps, **{f"len_{name}": [3.0] * 6},
+                              **({key: [value] * 6 for key, value in numbers.items()} if read else {}))  # fmt: skip
+        lineage = [Step(name="generate", settings={**plain.lineage[0].settings, **given}), *plain.lineage[1:]]
+        return Preferences.of(plain.prompts.collect(), plain.responses.collect(), lineage=lineage)
+
+    start = answers("base", given=other if other.pop("start", False) else {}, read=False)
+    made_step(root, 3, "answers-base", "generate", lambda d: start.save(d / "data"), model="step:base")
+    for number, (name, given) in enumerate((("one", {}), ("two", other)), 4):
+        made = answers("t", given=given, read=True)
+        made_step(root, 2 * number, f"answers-{name}", "generate", lambda d, m=made: m.save(d / "data"), model="step:t")
+        made_step(root, 2 * number + 1, f"read-{name}", "logprobs", lambda d, m=made: m.save(d / "data"),
+                  **{"from": f"answers-{name}", "model": "step:t", "reference": "step:base"})  # fmt: skip
+    return root
+
+
+def test_answers_of_two_largest_lengths_are_points_of_two_budgets(tmp_path):
+    found = diagnose(drawn_otherwise(tmp_path / "demo", max_new_tokens=64), draws=50)
+    assert [[row["model"] for row in part.result.table] for part in parts_of(found, "budget")] == [
+        ["answers-one"],
+        ["answers-two"],
+    ]
+    (drift,) = parts_of(found, "length_drift")  # with the start's, of the same length
+    assert drift.subject == "answers-one against base"
+
+
+def test_answers_at_another_temperature_are_compared_with_none_at_1_and_have_no_budget(tmp_path):
+    found = diagnose(drawn_otherwise(tmp_path / "demo", temperature=0.7), draws=50)
+    (budget,) = parts_of(found, "budget")
+    assert [row["model"] for row in budget.result.table] == ["answers-one"]
+    (drift,) = parts_of(found, "length_drift")
+    assert drift.subject == "answers-one against base"
+    # Where the start was drawn at that temperature, it is the other answers that it meets.
+    found = diagnose(drawn_otherwise(tmp_path / "other", temperature=0.7, start=True), draws=50)
+    (drift,) = parts_of(found, "length_drift")
+    assert drift.subject == "answers-two against base"
+
+
+def test_whatever_is_missing_says_how_to_get_it(tmp_path):
+    assert set(REMEDIES) == set(DIAGNOSTICS)
+    assert all(REMEDIES.values())
+    trained(tmp_path / "bare", model="hub/start")
+    log(tmp_path / "trl", [{"step": 1, "logps/chosen": -20.0, "logps/rejected": -20.0}])
+    broken = planted(tmp_path / "broken")
+    for step in (10, 20):  # a probe of which nothing can be read
+        frame = pl.read_parquet(broken / "probes" / f"{step:06d}.parquet")
+        frame.with_columns(logp=pl.lit(float("nan"))).write_parquet(broken / "probes" / f"{step:06d}.parquet")
+    found = diagnose([tmp_path / "bare", tmp_path / "trl", broken], draws=50)
+    assert any("training has diverged" in each.says for each in found.missing)
+    assert [each for each in found.missing if not each.remedy.strip()] == []
+
+
+def test_a_collapse_is_told_with_what_the_models_own_answers_lost(tmp_path):
+    """Probed entropy 2.0, 1.5, 1.0 without a rise; own answers score 4 at the start and 1 at the end."""
+    level = {0: 2.0, 10: 1.5, 20: 1.0}
+
+    def rows(step):
+        return [row | {"top_entropy": level[step] + 0.01 * (row["pair"] % 3)} for row in
+                rows_of(step, chosen=1, rejected=0)]  # fmt: skip
+
+    def samples(step):
+        return [row | {"score": 4.0 - 3 * step / 20} for row in samples_of(step)]
+
+    root = planted(tmp_path / "t")
+    probed(root, steps=(0, 10, 20), rows=rows, samples=samples, about={"pairs": N})
+    (part,) = parts_of(diagnose(root, draws=50), "over_optimisation")
+    collapse = next(each for each in part.findings if each.check == "entropy_collapse")
+    assert collapse.level == "warning"
+    assert collapse.value == pytest.approx(-1.0)
+    assert "score -3 " in collapse.says
