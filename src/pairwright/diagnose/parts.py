@@ -26,8 +26,8 @@ _PROBE = (
     "`probe_every: 50` in the training asks as it goes on."
 )
 _CALLBACK = (
-    "Train with `trainer.add_callback(Probe(trainer, prefs, output=...))` of pairwright.probes.callback: nothing here says "
-    "which model training started from, so it cannot be asked afterwards."
+    "Train with `trainer.add_callback(Probe(trainer, prefs, output=...))` of pairwright.probes.callback: nothing here "
+    "says which model training started from, so it cannot be asked afterwards."
 )
 _ANSWERS = (
     "Let `generate` ask both the model and the model it started from, the same held-out prompts and the same goal; "
