@@ -82,6 +82,7 @@ FLOORS = {
     "worlds": Floor(5, TABLES),
     "reproduce": Floor(5, NUMBERS),
     "reproduce.fitted": Floor(5, NUMBERS | {"torch"}),  # trains tables of logits on our losses
+    "reproduce.tree_policies": Floor(5, NUMBERS | {"torch"}),
     "cli": Floor(6, COMMANDS),
     "__main__": Floor(6, frozenset()),
     "__init__": Floor(6, frozenset()),
