@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pairwright.preferences import Preferences as Preferences
     from pairwright.relabel import relabel as relabel
     from pairwright.report import report as report
+    from pairwright.reproduce import reproduce as reproduce
     from pairwright.scorers import score as score
     from pairwright.select import select as select
     from pairwright.split import split as split
@@ -56,6 +57,7 @@ _HOMES = {
     "read": "pairwright.formats.read",
     "relabel": "pairwright.relabel",
     "report": "pairwright.report",
+    "reproduce": "pairwright.reproduce",
     "run": "pairwright.pipeline",
     "scratch": "pairwright.train",
     "score": "pairwright.scorers",

@@ -27,6 +27,7 @@ VERBS = {
     "diagnose",
     "merge",
     "report",
+    "reproduce",
     "run",
     "split",
 }

@@ -23,6 +23,7 @@ TOPICS: dict[str, str] = {
     "operators": "pairwright.evolve.operators:OPERATORS",
     "evaluations": "pairwright.evaluate.table:EVALUATIONS",
     "diagnostics": "pairwright.diagnose.table:DIAGNOSTICS",
+    "claims": "pairwright.reproduce.table:CLAIMS",
     "steps": "pairwright.pipeline.steps:STEPS",
     "profiles": "pairwright.train.profiles:PROFILES",
 }
@@ -143,10 +144,18 @@ def _operators(files: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"name": name, "says": read_operator(name).says, "source": str(path)} for name, path in files.items()]
 
 
+def _claims(claims: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "says": claim.says, "source": claim.source, "world": claim.world, "paper": claim.paper}
+        for name, claim in claims.items()
+    ]
+
+
 _SHAPES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, Any]]]] = {
     "formats": _formats,
     "losses": _losses,
     "steps": _steps,
     "profiles": _profiles,
     "operators": _operators,
+    "claims": _claims,
 }

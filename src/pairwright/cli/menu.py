@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("measures: pairs, control, compare, agreement, rounds", "pairwright.cli.evaluate:evaluate"),
     "diagnose": Command("what training did, and what to try", "pairwright.cli.diagnose:diagnose"),
     "report": Command("one HTML file about one or more runs", "pairwright.cli.runs:report"),
+    "reproduce": Command("check what papers claim, where it can be known", "pairwright.cli.reproduce:reproduce"),
     "list": Command("what there is: losses, metrics, modes, formats, ...", "pairwright.cli.lists:show"),
 }
 

@@ -6,5 +6,6 @@ identified by what was done. A claim says what it found in an `Outcome`; `Setup`
 
 from pairwright.reproduce.claim import Claim, Outcome, Setup, Verdict
 from pairwright.reproduce.table import CLAIMS
+from pairwright.reproduce.verb import Reproduction, reproduce
 
-__all__ = ["CLAIMS", "Claim", "Outcome", "Setup", "Verdict"]
+__all__ = ["CLAIMS", "Claim", "Outcome", "Reproduction", "Setup", "Verdict", "reproduce"]

@@ -1,0 +1,65 @@
+"""docs/reproduction.md, from outcomes: each claim, the paper's figure, ours, the verdict, seconds, the command."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from pairwright.evaluate.result import Metric
+from pairwright.reproduce.claim import Claim, Outcome
+
+_HEAD = """# Reproduction
+
+The papers' headline tables need models of 7 to 9 billion parameters and a judge behind a network. Their claims can be
+tested where every quantity is known. This page is written by
+
+    pairwright reproduce -o runs/reproduction
+
+into `runs/reproduction/reproduction.md`. `holds` means that every part of the claim was found, `does not hold` that
+one was found to be otherwise, `not identified` that what was done cannot tell. Brackets are 95% intervals over seeds;
+a number without them is exact. Seconds are those of one run on one core, and say no more than the order of size.
+"""
+
+
+def page(found: Mapping[str, tuple[Outcome, str]], claims: Mapping[str, Claim]) -> str:
+    """The page as text.
+
+    Args:
+        found: outcomes with the commands that give them, by claim.
+        claims: every claim, in the order of the page; one without an outcome is named as not checked.
+    """
+    counts = Counter(outcome.verdict for outcome, _ in found.values())
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "none was checked"
+    lines = [_HEAD, f"{len(claims)} claims: {summary}.", "", "| claim | verdict | seconds |", "|---|---|---|"]
+    for name in claims:
+        verdict, seconds = (found[name][0].verdict, found[name][0].seconds) if name in found else ("not checked", None)
+        lines.append(f"| [{name}](#{name}) | {verdict} | {'-' if seconds is None else f'{seconds:.1f}'} |")
+    for name, claim in claims.items():
+        lines += ["", *_section(claim, found.get(name))]
+    return "\n".join(lines) + "\n"
+
+
+def _section(claim: Claim, found: tuple[Outcome, str] | None) -> list[str]:
+    lines = [f"## {claim.name}", "", claim.says, ""]
+    lines += [f"- World: {claim.world}. Source: {claim.source}.", f"- The paper: {claim.paper}"]
+    if found is None:
+        return [*lines, "- Ours: not checked."]
+    outcome, command = found
+    lines += [f"- Ours: **{outcome.verdict}**. {outcome.says}"]
+    lines += [f"- Command: `{command}`" + (f" ({outcome.seconds:.1f} s)" if outcome.seconds is not None else "")]
+    lines += ["", "| number | value | n | what it is |", "|---|---|---|---|"]
+    lines += [
+        f"| {metric.name} | {shown(metric)} | {metric.n:,} | {_cell(metric.says)} |" for metric in outcome.metrics
+    ]
+    return lines
+
+
+def shown(metric: Metric) -> str:
+    """A number with its interval where it has one."""
+    if metric.value is None:
+        return "-"
+    if metric.low is None or metric.high is None:
+        return f"{metric.value:.3g}"
+    return f"{metric.value:.3g} [{metric.low:.3g}, {metric.high:.3g}]"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,150 @@
+"""`reproduce`: check claims, one after another, and keep what is found."""
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import pairwright
+from pairwright.errors import InputError
+from pairwright.plug import nearest
+from pairwright.progress import Ticker
+from pairwright.reproduce.claim import Outcome, Setup
+from pairwright.reproduce.page import page
+from pairwright.reproduce.table import CLAIMS
+from pairwright.runs import check_writable, digest_of, digests, lock, write_json, write_text
+
+OUTCOME, PAGE = "outcome.json", "reproduction.md"
+
+
+class Kept(BaseModel):
+    """An outcome with all that it depends on, as it stands in `OUT/<claim>/outcome.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    claim: str
+    seeds: int
+    quick: bool
+    code: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What was found of several claims.
+
+    Attributes:
+        outcomes: by the claim's name.
+        seeds: as asked.
+        quick: as asked.
+        output: where it is kept, or None.
+        again: claims whose outcome was there already and was not computed again.
+    """
+
+    outcomes: dict[str, Outcome]
+    seeds: int
+    quick: bool
+    output: Path | None = None
+    again: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        found = {name: outcome.model_dump(mode="json") for name, outcome in self.outcomes.items()}
+        return {"seeds": self.seeds, "quick": self.quick, "output": self.output and str(self.output), "claims": found}
+
+    def __str__(self) -> str:
+        """A line for each claim."""
+        width = max(map(len, self.outcomes), default=0)
+        rows = (
+            f"{name:<{width}}  {found.verdict:<14}  {found.seconds or 0:6.1f} s  {found.says}"
+            for name, found in self.outcomes.items()
+        )
+        return "\n".join(rows)
+
+
+def reproduce(
+    claims: Sequence[str] = (),
+    *,
+    seeds: Annotated[int, Field(ge=2)] = 5,
+    quick: bool = False,
+    output: str | Path | None = None,
+) -> Reproduction:
+    """Check what papers claim, in worlds where every quantity is known.
+
+    A claim that was checked with the same settings and the same code is not checked again: a job that was stopped goes
+    on where it was. Equal settings give equal numbers.
+
+    Args:
+        claims: names, as `pairwright list claims` shows them; all of them when none are given.
+        seeds: how often a claim about samples repeats its experiment.
+        quick: smaller worlds and fewer settings, for a first look.
+        output: a directory for the outcomes, one folder for each claim, and for `reproduction.md`; None keeps nothing.
+
+    Raises:
+        InputError: there is no such claim, there are fewer than two seeds, or nothing can be written to `output`.
+    """
+    names = list(dict.fromkeys(claims)) or list(CLAIMS)
+    for name in names:
+        if name not in CLAIMS:
+            hint = nearest(name, CLAIMS) or "; pairwright list claims shows them"
+            raise InputError(f"there is no claim {name!r}{hint}")
+    if seeds < 2:
+        raise InputError(f"intervals need at least two seeds, not {seeds}")
+    root = None if output is None else Path(output)
+    if root is not None:
+        check_writable(root)
+    code = digest_of(digests(Path(pairwright.__file__).parent, skip=("cli", "report")))
+    ticker = Ticker("reproduce", len(names), "claims")
+    found: dict[str, Outcome] = {}
+    again = []
+    with nullcontext() if root is None else lock(root):
+        for name in names:
+            place = None if root is None else root / name
+            outcome = None if place is None else _kept(place / OUTCOME, name, seeds, quick, code)
+            if outcome is not None:
+                again.append(name)
+            else:
+                began = time.perf_counter()
+                outcome = CLAIMS[name].run(Setup(seeds=seeds, quick=quick, out=place))
+                outcome = outcome.model_copy(update={"seconds": round(time.perf_counter() - began, 2)})
+                if place is not None:
+                    kept = Kept(claim=name, seeds=seeds, quick=quick, code=code, outcome=outcome)
+                    write_json(place / OUTCOME, kept.model_dump(mode="json"))
+            found[name] = outcome
+            ticker.add(1)
+        if root is not None:
+            write_text(root / PAGE, page(_all_kept(root), CLAIMS))
+    return Reproduction(found, seeds, quick, root, tuple(again))
+
+
+def _kept(path: Path, name: str, seeds: int, quick: bool, code: str) -> Outcome | None:
+    """The outcome of an earlier run that is still that of this one."""
+    kept = _read(path)
+    return (
+        kept.outcome if kept and (kept.claim, kept.seeds, kept.quick, kept.code) == (name, seeds, quick, code) else None
+    )
+
+
+def _all_kept(root: Path) -> dict[str, tuple[Outcome, str]]:
+    """Every outcome in a directory, with the command that gives it, also of claims that this call was not about."""
+    found = {}
+    for name in CLAIMS:
+        if kept := _read(root / name / OUTCOME):
+            found[name] = (kept.outcome, command(name, seeds=kept.seeds, quick=kept.quick))
+    return found
+
+
+def command(name: str, *, seeds: int, quick: bool) -> str:
+    """The command line that checks a claim again."""
+    return f"pairwright reproduce {name} --seeds {seeds}" + (" --quick" if quick else "")
+
+
+def _read(path: Path) -> Kept | None:
+    try:
+        return Kept.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
