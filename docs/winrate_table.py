@@ -63,8 +63,8 @@ def visible(data: Path) -> str:
 def complete(data: Path) -> str:
     """Everything of the models whose verdicts and lengths are all there."""
     folder = data / "lc_winrate_check"
-    verdicts, control = folder / "lc_annotations.parquet", ("--length-controlled", "--difficulty")
-    official = (*control, folder / "lc_instruction_difficulty.csv")
+    verdicts, control = folder / "lc_annotations.parquet", ("--length-controlled", "--match", "position")
+    official = (*control, "--difficulty", folder / "lc_instruction_difficulty.csv")
     raws, controlled = [], []
     worst = dict.fromkeys(("win_rate", "standard_error", "discrete_win_rate", "weights", "refit", "offline"), 0.0)
     for row in pl.read_csv(folder / "lc_published.csv").iter_rows(named=True):
@@ -110,6 +110,7 @@ def by_length(data: Path) -> str:
         frame = mine.select(
             prompt="instruction",
             prompt_number=pl.col("instruction_id").cast(pl.String),
+            text="instruction",
             position=pl.int_range(pl.len()),
             win="preference",
             answer="output",

@@ -192,10 +192,16 @@ def test_published_weights_need_no_fit(tmp_path):
 def test_a_missing_row_shifts_difficulties_by_position_and_not_by_id(tmp_path):
     path, other, difficulty = files(tmp_path, drop=(0,))
     asked = {"length_controlled": True, "difficulty": other, "w_diff": 1.0, "w_bias": 0.0, "draws": 5}
-    shifted = winrate(path, **asked)
+    shifted = winrate(path, match="position", **asked)
     assert number(shifted) == pytest.approx(100 * sigmoid(difficulty[:-1]).mean())
     assert any("119 rows and 120 difficulties" in note for note in shifted.notes)
-    assert number(winrate(path, match="id", **asked)) == pytest.approx(100 * sigmoid(difficulty[1:]).mean())
+    assert any("By position 119 rows take the difficulty of another prompt" in note for note in shifted.notes)
+    for match in (None, "id"):
+        right = winrate(path, match=match, **asked)
+        assert number(right) == pytest.approx(100 * sigmoid(difficulty[1:]).mean())
+        assert any(
+            "by position, as AlpacaEval does, 119 rows would take that of another" in note for note in right.notes
+        )
 
 
 def test_anchors_hold_the_weight_of_length(tmp_path):
@@ -257,6 +263,8 @@ def test_what_cannot_be_controlled_is_refused(tmp_path):
         winrate(path, length_controlled=True, difficulty=other)
     short, few, _ = files(tmp_path, seed=3, n=60)
     with pytest.raises(InputError, match="60 difficulties, and there are 120 rows"):
+        winrate(files(tmp_path, seed=4)[0], length_controlled=True, difficulty=few, match="position")
+    with pytest.raises(InputError, match=r"row 61 is of prompt 60, and .* has no difficulty for it"):
         winrate(files(tmp_path, seed=4)[0], length_controlled=True, difficulty=few)
     repeated = tmp_path / "twice.csv"
     repeated.write_text("index,instruction_difficulty\n0,1\n0,2\n")

@@ -41,6 +41,7 @@ def test_published_raw_numbers_and_those_from_published_weights_are_reproduced(s
     path = shared(f"{CHECK}/lc_annotations.parquet")
     control = {
         "length_controlled": True,
+        "match": "position",
         "difficulty": shared(f"{CHECK}/lc_instruction_difficulty.csv"),
         "weights": shared(f"{CHECK}/lc_published.csv"),
     }
@@ -56,6 +57,7 @@ def test_fitted_again_with_the_published_c_the_number_is_the_published_one(share
     path = shared(f"{CHECK}/lc_annotations.parquet")
     control = {
         "length_controlled": True,
+        "match": "position",
         "difficulty": shared(f"{CHECK}/lc_instruction_difficulty.csv"),
         "anchors": shared(f"{CHECK}/lc_gamed_rows.csv.gz"),
     }
@@ -71,6 +73,7 @@ def test_fitted_again_with_c_by_cross_validation_all_are_within_fifteen_hundredt
     path = shared(f"{CHECK}/lc_annotations.parquet")
     control = {
         "length_controlled": True,
+        "match": "position",
         "difficulty": shared(f"{CHECK}/lc_instruction_difficulty.csv"),
         "anchors": shared(f"{CHECK}/lc_gamed_rows.csv.gz"),
     }

@@ -11,6 +11,8 @@ FEW = 100
 """Below so many verdicts a win rate has a standard error of up to 5 points."""
 _MISSING = 0.01
 _CONSTANT = 0.2
+_SEVERAL = 10
+"""Fewer answers may be alike by chance."""
 _ONE_SIDE = 0.95
 """Share of prompts at which one side's answers are all the longer ones."""
 
@@ -26,11 +28,24 @@ def doubts_of_lengths(verdicts: Verdicts) -> list[str]:
     if delta.is_empty():
         return []
     found = []
+    known = verdicts.rows["length"].drop_nulls()
+    if len(known) >= _SEVERAL and known.n_unique() == 1:
+        found.append(
+            f"All answers of {verdicts.model} have {known[0]:.0f} characters, so that the weight of length rests on "
+            "the opponent's lengths alone, which may go with the prompt."
+        )
     for share, word in ((float((delta > 0).mean() or 0.0), "shorter"), (float((delta < 0).mean() or 0.0), "longer")):  # type: ignore[arg-type]
         if share > _ONE_SIDE:
             found.append(
                 f"{verdicts.model}'s answer is the {word} one at {share:.1%} of the prompts: what equal lengths would "
                 "do is extrapolated."
+            )
+    wins = verdicts.rows["win"].drop_nulls()
+    for end, word in ((1.0, "won"), (0.0, "lost")):
+        if len(wins) and (wins == end).all():
+            found.append(
+                f"Every verdict is {word}, so that nothing tells what length does: the length-controlled win rate is "
+                "that of the penalty and the anchors."
             )
     return found
 
@@ -65,7 +80,7 @@ def _repeated(verdicts: Verdicts) -> str:
 def _constant(verdicts: Verdicts) -> str:
     """Constant answers win verdicts by what they say to the judge, not by what they say to the prompt."""
     texts = verdicts.rows["answer"].drop_nulls()
-    if len(texts) < 10:
+    if len(texts) < _SEVERAL:
         return ""
     most = int(texts.value_counts()["count"].max() or 0)  # type: ignore[arg-type]
     if most <= _CONSTANT * len(texts):

@@ -77,7 +77,8 @@ def rows_of(delta: Floats, difficulty: Floats, win: Floats) -> Rows:
     Args:
         delta: characters of the opponent's answer minus those of the model's, `[rows]`.
         difficulty: of the prompt, `[rows]`.
-        win: probability that the model's answer wins, `[rows]`.
+        win: probability that the model's answer wins, `[rows]`; NaN where there is no verdict. Such a row is not in
+            the fit, but its length counts in the standard deviation, as in AlpacaEval.
 
     Raises:
         InputError: the lengths differ by as much at every prompt, so that nothing tells what length does.
@@ -87,7 +88,9 @@ def rows_of(delta: Floats, difficulty: Floats, win: Floats) -> Rows:
         raise InputError(
             "the lengths of the answers differ by as much at every prompt; there is nothing to control for"
         )
-    return Rows(np.stack([np.tanh(delta / spread), difficulty, np.ones(len(win))], axis=1), win, np.ones(len(win)))
+    x = np.stack([np.tanh(delta / spread), difficulty, np.ones(len(win))], axis=1)
+    judged = ~np.isnan(win)
+    return Rows(x[judged], win[judged], np.ones(int(judged.sum())))
 
 
 def fit(rows: Rows, anchors: Rows, *, strength: float) -> Weights:
@@ -230,8 +233,30 @@ def _solve(rows: Rows, strength: float) -> Floats:
     """Each row stands twice, won with weight `win` and lost with `1 - win`: so a library of hard labels takes it."""
     labels = np.concatenate([np.ones(len(rows.win)), np.zeros(len(rows.win))])
     weight = np.concatenate([rows.weight * rows.win, rows.weight * (1.0 - rows.win)])
+    if len(set(labels[weight > 0.0].tolist())) < 2:
+        return _solve_one_sided(rows, strength)
     model = _lasso(strength).fit(np.concatenate([rows.x, rows.x]), labels, sample_weight=weight)
     return np.asarray(model.coef_[0], dtype=np.float64)
+
+
+def _solve_one_sided(rows: Rows, strength: float) -> Floats:
+    """The same where all is won or all is lost, of which liblinear makes the wrong sign.
+
+    A weight is the difference of two that are not negative, so that its magnitude is a smooth penalty.
+    """
+
+    def value_and_slope(at: Floats) -> tuple[float, Floats]:
+        z = rows.x @ (at[:3] - at[3:])
+        value = at.sum() + strength * float(np.sum(rows.weight * (np.logaddexp(0.0, z) - rows.win * z)))
+        slope = strength * (rows.x.T @ (rows.weight * (_sigmoid(z) - rows.win)))
+        return value, np.concatenate([1.0 + slope, 1.0 - slope])
+
+    optimize = need("scipy.optimize", extra="eval")
+    options = {"maxiter": 10_000, "ftol": 1e-14, "gtol": 1e-8}
+    found = optimize.minimize(
+        value_and_slope, np.zeros(6), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * 6, options=options
+    )
+    return np.asarray(found.x[:3] - found.x[3:], dtype=np.float64)
 
 
 def _lasso(strength: float) -> Any:

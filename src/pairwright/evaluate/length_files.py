@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import AliasChoices, Field
 
 from pairwright.errors import InputError
-from pairwright.evaluate.alpaca_eval import FileRow, read_rows
+from pairwright.evaluate.alpaca_eval import FileRow, PromptNumber, read_rows
 from pairwright.evaluate.length_controlled import Floats, Rows, Weights, anchors_of
 from pairwright.plug import nearest
 
@@ -46,14 +46,20 @@ class Difficulties(NamedTuple):
         for row, number in enumerate(numbers, 1):
             if number is None or number not in self.by_number:
                 what = "has no instruction_id" if number is None else f"is of prompt {number}"
-                raise InputError(f"verdict {row} {what}, and {self.source} has no difficulty for it; match by position")
+                raise InputError(
+                    f"row {row} {what}, and {self.source} has no difficulty for it; correct its instruction_id, or "
+                    "look difficulties up by position: match position"
+                )
         return np.array([self.by_number[number] for number in numbers if number is not None], dtype=np.float64)
 
 
 class Anchors(NamedTuple):
     """Verdicts on a short and a long version of the opponent."""
 
+    source: str
     numbers: tuple[str | None, ...]
+    texts: tuple[str | None, ...]
+    """What the prompts say, where the file has it."""
     std_delta: Floats
     win: Floats
     difficulties: Difficulties | None
@@ -65,12 +71,13 @@ class Anchors(NamedTuple):
 
 
 class _Difficulty(FileRow):
-    number: str | None = Field(None, validation_alias=_ID)
+    number: PromptNumber = Field(None, validation_alias=_ID)
     value: float = Field(validation_alias="instruction_difficulty", allow_inf_nan=False)
 
 
 class _Anchor(FileRow):
-    number: str | None = Field(None, validation_alias=_ID)
+    number: PromptNumber = Field(None, validation_alias=_ID)
+    text: str | None = Field(None, validation_alias="instruction")
     std_delta: float = Field(validation_alias="std_delta_len", allow_inf_nan=False)
     difficulty: float | None = Field(None, validation_alias="instruction_difficulty", allow_inf_nan=False)
     win: float = Field(validation_alias=AliasChoices("preference", "surrogate_preference", "win"), ge=0, le=1)
@@ -109,7 +116,9 @@ def read_anchors(path: Path) -> Anchors:
     with_all = len(known) == len(rows) and all(number is not None for number, _ in known)
     found = difficulties_of(str(path), [*first][::-1], [*first.values()][::-1]) if with_all else None
     return Anchors(
+        str(path),
         tuple(row.number for row in rows),
+        tuple(row.text for row in rows),
         np.array([row.std_delta for row in rows], dtype=np.float64),
         np.array([row.win for row in rows], dtype=np.float64),
         found,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +12,10 @@ from pydantic import Field
 
 from pairwright.errors import InputError
 from pairwright.evaluate import length_controlled as lc
-from pairwright.evaluate.alpaca_eval import Verdicts, columns_of, has_verdicts, read_annotations
+from pairwright.evaluate.alpaca_eval import UNNAMED_OPPONENT, Scale, Verdicts
 from pairwright.evaluate.doubts import doubts, doubts_of_lengths
+from pairwright.evaluate.length_offline import OFFLINE, one_opponent, shared_key
 from pairwright.evaluate.length_sides import (
-    OFFLINE,
     Control,
     Match,
     Side,
@@ -28,9 +27,8 @@ from pairwright.evaluate.length_sides import (
     weights_at,
 )
 from pairwright.evaluate.result import Metric, Result
-from pairwright.evaluate.wins import Reading, verdicts_of
-from pairwright.formats.read import read
-from pairwright.plug import nearest
+from pairwright.evaluate.verdict_sources import Asked, Source, all_of, source_of
+from pairwright.evaluate.wins import Reading
 from pairwright.preferences import Preferences
 from pairwright.stats import Interval, grouped_bootstrap
 
@@ -44,10 +42,12 @@ def winrate(
     opponent: str | None = None,
     score: str = "score",
     reading: Reading = "higher",
+    scale: Scale | None = None,
+    annotator: str | None = None,
     length_controlled: bool = False,
     difficulty: Path | None = None,
     anchors: Path | None = None,
-    match: Match = "position",
+    match: Match | None = None,
     others: Sequence[Path] = (),
     strength: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
     weights: Path | None = None,
@@ -55,6 +55,7 @@ def winrate(
     w_diff: float | None = None,
     w_bias: float | None = None,
     against: Path | None = None,
+    against_generator: str | None = None,
     draws: Annotated[int, Field(gt=0)] = 1000,
     seed: int = 0,
 ) -> Result:
@@ -70,29 +71,38 @@ def winrate(
     2.2 points off on average without anchors and 1.6 with them.
 
     Intervals are 95% percentile bootstrap intervals over prompts; under length control each draw fits its weights again
-    at the same C. Standard errors are AlpacaEval's: of the mean over prompts, and without what the fit does not know.
+    at the same C and the same difficulties. Standard errors are AlpacaEval's: of the mean over prompts, and without
+    what the fit does not know.
 
     Args:
         source: AlpacaEval's `annotations.json` or a table with its columns; or scored answers of two models to the same
             prompts (a file or directory of preference data, or `Preferences`).
-        generator: the model, where there are verdicts on several.
-        opponent: the model that it is compared with, of scored answers; the other one where there are two.
+        generator: the model, where there are verdicts on several; of a file on one model, what to call it.
+        opponent: the model that it is compared with; of scored answers the other one where there are two.
         score: of scored answers, the column to compare.
         reading: of scored answers: `higher` wins, or the score is the `share` of a win, as the judge gives it for two
             answers after both orders (kind pairwise).
+        scale: of the column `preference`: AlpacaEval's, 1 (lost) to 2 (won), or that of a `win`, 0 to 1; None tells it
+            from the values and refuses where they leave it open.
+        annotator: whose verdicts, where there are several annotators; None takes the mean over those who judged
+            the same answers.
         length_controlled: give the length-controlled win rate too.
         difficulty: file of difficulties, `instruction_id` and `instruction_difficulty`; that of the anchors where they
             have it, fitted from several models where there is none.
         anchors: file of verdicts on a short and a long version of the opponent (AlpacaEval's `df_gamed.csv`).
         match: how verdicts find their difficulty: `position` among the model's rows, as AlpacaEval does, which is
-            wrong after a missing row; or `id`, by `instruction_id`.
-        others: files of verdicts on further models, for difficulties fitted from the data.
+            wrong after a missing row; or `id`, by `instruction_id`. None takes the id where there are ids, and refuses
+            where the file has positions that say otherwise.
+        others: verdicts on further models, or scored answers with the opponent's among them, for difficulties fitted
+            from the data.
         strength: C of the fit; None chooses it by cross-validation.
         weights: file of published weights, by model, in place of a fit.
         w_len: weight of the length, for `w_diff` and `w_bias`; it changes no length-controlled win rate.
         w_diff: published weight of the difficulty, with `w_bias` in place of a fit.
         w_bias: published weight of the model.
-        against: verdicts on a second model against the same opponent, for a paired comparison.
+        against: verdicts on a second model against the same opponent, or scored answers of both, for a paired
+            comparison.
+        against_generator: the second model, where `against` is of several.
         draws: bootstrap samples.
         seed: of the bootstrap.
 
@@ -105,42 +115,81 @@ def winrate(
         that both fits predict. The table has a row for each dataset.
 
     Raises:
-        InputError: a file or setting is wrong, there is no verdict, too few for length control, lengths are missing or
-            differ by as much everywhere, or two models have no prompt in common.
+        InputError: a file or setting is wrong, a setting would change nothing, there is no verdict, too few for length
+            control, lengths are missing or differ by as much everywhere, or two models have no prompt in common or met
+            different opponents.
 
     Source: tatsu-lab/alpaca_eval, src/alpaca_eval/metrics (helpers.py, glm_winrate.py); arXiv 2404.04475.
     """
-    every = _every(source, generator, opponent, score, reading)
-    verdicts = _chosen(every, generator)
+    asked = Asked(score=score, reading=reading, scale=scale, annotator=annotator)
+    fits = length_controlled and difficulty is None  # so that all models are wanted
+    own = source_of(
+        source,
+        asked,
+        generator=generator,
+        opponent=opponent,
+        several=fits and reading == "higher",  # a share is between two models
+    )
+    verdicts = own.model
+    met = None if verdicts.opponent == UNNAMED_OPPONENT else verdicts.opponent
+    if against is None and against_generator is not None:
+        raise InputError("evaluate winrate: against_generator is for against; give both, or leave it out")
+    second = None
+    if against is not None:
+        second = source_of(against, asked, generator=against_generator, opponent=met, setting="against_generator")
+    extra = [all_of(path, asked, opponent=verdicts.opponent) for path in others]
+    _must_be_used(asked, [own.scored, *([] if second is None else [second.scored]), *(scored for _, scored in extra)])
     notes = [*verdicts.notes, *doubts(verdicts)]
-    extra = [each for path in others for each in _every(path, None, opponent, score, reading)]
-    second = None if against is None else _chosen(_every(against, None, opponent, score, reading), None)
+    key = "prompt"
+    if second is not None:
+        notes += [*second.model.notes, *one_opponent([verdicts, second.model])]
+        key = shared_key([verdicts, second.model])
+    of_fit = {"difficulty": difficulty, "anchors": anchors, "match": match, "others": others or None}
+    of_weights = {"strength": strength, "weights": weights, "w_len": w_len, "w_diff": w_diff, "w_bias": w_bias}
     control = None
     if length_controlled:
-        known = [*every, *extra, *([second] if second is not None else [])]
-        published = published_weights(weights, w_len, w_diff, w_bias)
-        control = control_of(verdicts, known, difficulty, anchors, match, strength, published)
-    elif ignored := given(difficulty=difficulty, anchors=anchors, weights=weights, w_diff=w_diff, strength=strength):
+        control = control_of(
+            verdicts,
+            lambda: _known(own, second, [each for found, _ in extra for each in found]),
+            difficulty=difficulty,
+            anchors=anchors,
+            match=match,
+            strength=strength,
+            published=published_weights(weights, w_len, w_diff, w_bias),
+        )
+        if others and not control.fits:
+            raise InputError(
+                "evaluate winrate: others are for difficulties fitted from the data, and a file has them; leave "
+                "others out, or that file"
+            )
+    elif ignored := given(**of_fit, **of_weights):
         raise InputError(
             f"evaluate winrate: {', '.join(ignored)} are for length_controlled; ask for it, or leave them out"
         )
-    side = side_of(verdicts, control)
-    values, says = _numbers(side, control)
-    bounds = grouped_bootstrap(lambda rows: list(values(rows)), side.prompt, draws=draws, seed=seed)
-    metrics = [Metric.of(name, each, said) for (name, said), each in zip(says.items(), bounds, strict=True)]
+    side = side_of(verdicts, control, key)
+    raw, said_raw = _raw(side)
+    judged = side.judged
+    bounds = grouped_bootstrap(raw, [side.prompt[i] for i in judged], draws=draws, seed=seed)
+    metrics = [Metric.of(name, each, said) for (name, said), each in zip(said_raw.items(), bounds, strict=True)]
+    if control is not None:
+        [level] = grouped_bootstrap(lambda rows: [controlled(side, control, rows)], side.prompt, draws=draws, seed=seed)
+        label = f"{control.label}: " if control.label else ""
+        says = f"{label}the win rate that is predicted if both answers are equally long"
+        metrics.append(Metric.of("length_controlled_winrate", level, says))
     metrics += _counts(side, verdicts)
     if control is not None:
-        notes += [*control.notes, *doubts_of_lengths(verdicts)]
+        notes += [*control.notes, *side.notes, *doubts_of_lengths(verdicts)]
         metrics += _of_fit(side, control)
-        raw, level = bounds[0].value, bounds[2].value
-        if lc.is_far(raw, level):
+        if lc.is_far(bounds[0].value, level.value):
             notes.append(
-                f"Length control moved the win rate from {raw:.1f} to {level:.1f}, so far that the fit may have failed."
+                f"Length control moved the win rate from {bounds[0].value:.1f} to {level.value:.1f}, so far that the "
+                "fit may have failed."
             )
     if second is not None:
-        paired, said = _paired(side, side_of(second, control), control, draws, seed)
+        two = side_of(second.model, control, key)
+        paired, said = _paired(side, two, control, draws, seed)
         metrics += paired
-        notes += said
+        notes += [*two.notes, *said]
     settings: dict[str, Any] = {
         "generator": verdicts.model,
         "opponent": verdicts.opponent,
@@ -151,17 +200,21 @@ def winrate(
         "others": [str(path) for path in others],
         "strength": strength,
         "weights": None if weights is None else str(weights),
+        "w_len": w_len,
         "w_diff": w_diff,
         "w_bias": w_bias,
         "score": score,
         "reading": reading,
+        "scale": scale,
+        "annotator": annotator,
         "against": None if against is None else str(against),
+        "against_generator": None if second is None else second.model.model,
         "draws": draws,
         "seed": seed,
     }
     return Result(
         name=f"winrate ({OFFLINE})" if control is not None and control.label == OFFLINE else "winrate",
-        n=len(side.win),
+        n=len(judged),
         settings=settings,
         metrics=tuple(metrics),
         table=tuple(_by_dataset(verdicts)),
@@ -169,70 +222,47 @@ def winrate(
     )
 
 
-def _every(
-    source: Path | Preferences, generator: str | None, opponent: str | None, score: str, reading: Reading
-) -> tuple[Verdicts, ...]:
-    """The verdicts of a source, by model."""
-    if isinstance(source, Preferences):
-        return (verdicts_of(source, generator=generator, opponent=opponent, score=score, reading=reading),)
-    place = Path(source)
-    if has_verdicts(place):
-        return read_annotations(place)
-    if place.is_file():
-        _must_be_answers(place, score)
-    found = verdicts_of(read(str(place)), generator=generator, opponent=opponent, score=score, reading=reading)
-    return (replace(found, source=str(place)),)
+def _must_be_used(asked: Asked, scored: Sequence[bool]) -> None:
+    """A setting for a kind of source that there is none of would change nothing."""
+    of_scored = given(
+        score=None if asked.score == "score" else asked.score,
+        reading=None if asked.reading == "higher" else asked.reading,
+    )
+    of_verdicts = given(scale=asked.scale, annotator=asked.annotator)
+    for ignored, there, kind in (
+        (of_scored, any(scored), "scored answers"),
+        (of_verdicts, not all(scored), "verdicts"),
+    ):
+        if ignored and not there:
+            raise InputError(
+                f"evaluate winrate: {', '.join(ignored)} would change nothing, as no source has {kind}; leave it out"
+            )
 
 
-def _must_be_answers(place: Path, score: str) -> None:
-    columns = columns_of(place)
-    if {"instruction", "output_1", "output_2"} & columns and "chosen" not in columns:
-        raise InputError(
-            f"{place} has no verdicts (preference, preference_raw or win); it has {', '.join(sorted(columns))}"
-        )
+def _known(own: Source, second: Source | None, extra: Sequence[Verdicts]) -> list[Verdicts]:
+    """All verdicts, each source once, under the names that were asked for."""
+    by_source: dict[Path, list[Verdicts]] = {}
+    for each in extra:
+        by_source.setdefault(Path(each.source).resolve(), []).append(each)
+    if second is not None:
+        by_source.setdefault(Path(second.model.source).resolve(), [second.model])
+    by_source[Path(own.model.source).resolve()] = list(own.every)
+    return [each for found in by_source.values() for each in found]
 
 
-def _chosen(every: Sequence[Verdicts], generator: str | None) -> Verdicts:
-    names = [each.model for each in every]
-    told = ", ".join(names)
-    if generator is None:
-        if len(every) > 1:
-            raise InputError(f"{every[0].source} has verdicts on several models ({told}); name one as generator")
-        found = every[0]
-    elif generator not in names and (len(every) > 1 or every[0].model != "the model"):
-        raise InputError(
-            f"{every[0].source} has no verdicts on {generator!r}{nearest(generator, names)}; it has {told}"
-        )
-    else:
-        found = replace(every[names.index(generator)] if generator in names else every[0], model=generator)
-    if not found.rows["win"].count():
-        raise InputError(f"{found.source}: there is no verdict on {found.model}; judge the answers first")
-    return found
-
-
-def _numbers(side: Side, control: Control | None) -> tuple[Callable[[Rows], Sequence[float]], dict[str, str]]:
-    """The win rates of some rows, and what each is."""
-    hard = np.where(side.win == 0.5, 0.5, (side.win > 0.5).astype(np.float64))
+def _raw(side: Side) -> tuple[Callable[[Rows], list[float]], dict[str, str]]:
+    """The win rates of some of the rows with a verdict, and what each is."""
+    win = side.win[side.judged]
+    hard = np.where(win == 0.5, 0.5, (win > 0.5).astype(np.float64))
     says = {
         "win_rate": "100 times the mean probability that the model's answer beats the opponent's; n are prompts",
         "discrete_win_rate": "percent of verdicts won, a draw as half",
     }
-    if control is None:
-        return lambda rows: [100.0 * float(side.win[rows].mean()), 100.0 * float(hard[rows].mean())], says
-    label = f"{control.label}: " if control.label else ""
-    says["length_controlled_winrate"] = f"{label}the win rate that is predicted if both answers are equally long"
-    return (
-        lambda rows: [
-            100.0 * float(side.win[rows].mean()),
-            100.0 * float(hard[rows].mean()),
-            controlled(side, control, rows),
-        ],
-        says,
-    )
+    return lambda rows: [100.0 * float(win[rows].mean()), 100.0 * float(hard[rows].mean())], says
 
 
 def _counts(side: Side, verdicts: Verdicts) -> list[Metric]:
-    win, n = side.win, len(side.win)
+    win, n = side.win[side.judged], len(side.judged)
     length = verdicts.rows["length"].mean()
     numbers: list[tuple[str, float, str]] = [
         ("standard_error", 100.0 * lc.sem(win), "standard error of win_rate over verdicts, in points"),
@@ -264,9 +294,9 @@ def _of_fit(side: Side, control: Control) -> list[Metric]:
 def _paired(one: Side, two: Side, control: Control | None, draws: int, seed: int) -> tuple[list[Metric], list[str]]:
     """One model minus another over the prompts that both have verdicts on, drawn again as pairs."""
     places: dict[str, list[int]] = {}
-    for place, prompt in enumerate(two.prompt):
-        places.setdefault(prompt, []).append(place)
-    both = [(i, places[prompt].pop(0)) for i, prompt in enumerate(one.prompt) if places.get(prompt)]
+    for place in two.judged.tolist():
+        places.setdefault(two.prompt[place], []).append(place)
+    both = [(i, places[one.prompt[i]].pop(0)) for i in one.judged.tolist() if places.get(one.prompt[i])]
     if not both:
         raise InputError(
             f"evaluate winrate: {one.model} and {two.model} have no prompt in common; compare both on the same"
@@ -300,7 +330,7 @@ def _paired(one: Side, two: Side, control: Control | None, draws: int, seed: int
 
     bounds: list[Interval] = grouped_bootstrap(values, [one.prompt[i] for i in first], draws=draws, seed=seed)
     metrics = [Metric.of(name, each, said) for (name, said), each in zip(says.items(), bounds, strict=True)]
-    alone = len(one.win) + len(two.win) - 2 * len(both)
+    alone = len(one.judged) + len(two.judged) - 2 * len(both)
     notes = [f"{alone:,} verdicts on one of the two models alone are left out of their comparison."] if alone else []
     return metrics, notes
 

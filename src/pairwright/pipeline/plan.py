@@ -13,6 +13,8 @@ from pairwright.plug import nearest
 from pairwright.runs import Asked, Done, digest, find_step, finished
 
 _DATA = ("data", "answers")
+_MODELS = ("model", "reference", "tokenizer", "reference_model", "policy", "before", "start")
+"""Settings that are models; other paths may be the output of any step."""
 _PARTS: dict[Kind, str] = {"data": "data", "answers": "data", "model": "model"}
 
 
@@ -110,7 +112,7 @@ def _plan_one(number: int, step: RecipeStep, before: Sequence[Planned], all_name
     for key, value in settings.items():
         for name in references(value):
             _must_be_earlier(name, kinds, all_names, f"{title}: {key}")
-            if key in verb.reads and key != "source" and kinds[name] != "model":
+            if key in verb.reads and key in _MODELS and kinds[name] != "model":
                 raise InputError(f"{title}: {key} must be a model, and step {name!r} gives {kinds[name]}")
             needs.add(name)
     if verb.whole_run:
