@@ -3,7 +3,7 @@
 Many trees are trained at once, along the first axis of every tensor: their losses are added, so that none sees another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,19 +54,19 @@ def table(logits: Floats, depth: int) -> Policy:
     return Policy((torch.tensor(logits, dtype=torch.float64),), lambda parameters: parameters[0], depth)
 
 
-def network(*, trees: int, actions: int, depth: int, width: int, seed: int) -> Policy:
-    """A recurrent network for each tree, `h' = tanh(h W + E[token])` and `logits = h U`, with normal weights.
+def network(*, seeds: Sequence[int], actions: int, depth: int, width: int) -> Policy:
+    """A recurrent network for each seed, `h' = tanh(h W + E[token])` and `logits = h U`, with normal weights.
 
     States share W, E and U, so what is learnt at one moves the others, as in a language model.
     """
-    random = np.random.default_rng(seed)
+    num_states(actions, depth)
     shapes = ((width, width), (actions, width), (width, actions), (1, width))
     scales = (width**-0.5, 1.0, width**-0.5, 1.0)
+    randoms = [np.random.default_rng(seed) for seed in seeds]
     drawn = tuple(
-        torch.tensor(scale * random.standard_normal((trees, *shape)), dtype=torch.float64)
+        torch.tensor(np.stack([scale * random.standard_normal(shape) for random in randoms]), dtype=torch.float64)
         for shape, scale in zip(shapes, scales, strict=True)
     )
-    num_states(actions, depth)
 
     def logits(parameters: tuple[Tensor, ...]) -> Tensor:
         within, token, out, state = parameters
