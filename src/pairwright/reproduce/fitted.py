@@ -49,7 +49,14 @@ def value(loss: Loss, policy: Floats, start: Floats, rows: Rows, weight: Floats)
 
 
 def minimise(
-    loss: Loss, start: Floats, rows: Rows, weight: Floats, *, length: Floats | None = None, ridge: float = 0.0
+    loss: Loss,
+    start: Floats,
+    rows: Rows,
+    weight: Floats,
+    *,
+    length: Floats | None = None,
+    ridge: float = 0.0,
+    most: int = 2000,
 ) -> Floats:
     """Log-probabilities [P, K] at the lowest point of the weighted sum of a loss, by L-BFGS from the start.
 
@@ -61,6 +68,7 @@ def minimise(
         length: tokens of each answer, [P, K], for losses that need them.
         ridge: adds `ridge / 2` times the sum of the squared log-ratio logits, so that answers which only ever win have
             a finite place.
+        most: steps of the search; a loss with a kink has no sharp end.
     """
     reference = torch.as_tensor(start, dtype=F64)
     tokens = None if length is None else torch.as_tensor(length, dtype=F64)
@@ -68,8 +76,8 @@ def minimise(
     push = torch.zeros_like(reference, requires_grad=True)
     search = torch.optim.LBFGS(
         [push],
-        max_iter=2000,
-        max_eval=4000,
+        max_iter=most,
+        max_eval=2 * most,
         history_size=30,
         tolerance_grad=1e-11,
         tolerance_change=1e-16,

@@ -59,4 +59,93 @@ TABULAR: dict[str, Claim] = {
         world="tabular",
         check=f"{_HOME}.exact:underdetermined",
     ),
+    "ra_in_a_table": Claim(
+        name="ra_in_a_table",
+        says="Trained on relabelled pairs and asked for the top score, a policy is better than by plain DPO at "
+        "equal steps.",
+        paper="Qwen2-7B: 31.17 against 21.46 (AlpacaEval 2, length-controlled); five models, all in favour of RA.",
+        source=f"{_RAD}, table 11",
+        world="tabular",
+        check=f"{_HOME}.arms:ra_in_a_table",
+    ),
+    "half_ra": Claim(
+        name="half_ra",
+        says="The same at equal rows: RA on half of the pairs is better than plain DPO on all.",
+        paper="Qwen2-7B: 29.56 against 21.46; Gemma-2-9B: 53.12 against 50.70 (the former as re-read from a scan).",
+        source=f"{_RAD}, table 6",
+        world="tabular",
+        check=f"{_HOME}.arms:half_ra",
+    ),
+    "prompt_only": Claim(
+        name="prompt_only",
+        says="A goal in the prompt does nothing without relabelled pairs.",
+        paper="Qwen2-7B plainly trained, asked for 10: 24.44, against 21.46 without and 31.17 relabelled.",
+        source=f"{_RAD}, table 13",
+        world="tabular",
+        check=f"{_HOME}.arms:prompt_only",
+    ),
+    "unlearning_order": Claim(
+        name="unlearning_order",
+        says="Rejected answers with good scores stay nearly as likely as at the start under relabelled training, "
+        "slightly below it, and become far less likely by plain DPO.",
+        paper="Log-probabilities: start above RA, far above plain DPO; the goal that RA is read under is not given.",
+        source=f"{_RAD}, figure 3",
+        world="tabular",
+        check=f"{_HOME}.arms:unlearning_order",
+    ),
+    "suboptimality": Claim(
+        name="suboptimality",
+        says="The gap of relabelled DPO with the SFT regulariser (Algorithm 1) to the best policy falls with the "
+        "number of pairs.",
+        paper="A bound that falls with the power -1/2.",
+        source=f"{_RAD}, theorem of appendix A.4 and Algorithm 1",
+        world="tabular",
+        check=f"{_HOME}.arms:suboptimality",
+    ),
+    "adversarial_sampling": Claim(
+        name="adversarial_sampling",
+        says="Taking the pair with the largest gap between target and margin needs fewer steps than uniform "
+        "sampling, the more so the more pairs there are.",
+        paper="A theorem on the number of steps under both samplings; its inequality is not legible in our copy.",
+        source="arXiv 2503.01864, theorem 3.1",
+        world="tabular",
+        check=f"{_HOME}.selection:adversarial_sampling",
+    ),
+    "alignment_potential": Claim(
+        name="alignment_potential",
+        says="The 40% of the pairs by alignment potential have more right labels than those by its signed variant "
+        "M_+, and give a gold score at least as high as those by explicit gap, implicit margin, M_+ or at "
+        "random.",
+        paper="Alignment potential first among the metrics; M_+ prefers labels that are wrong.",
+        source="arXiv 2503.01864, figures 2 and 3",
+        world="tabular",
+        check=f"{_HOME}.selection:alignment_potential",
+    ),
+    "hump_noisy_labels": Claim(
+        name="hump_noisy_labels",
+        says="With labels that are wrong at random, the gold score rises with the distance from the start and "
+        "falls again at small beta, for DPO, IPO and hinge.",
+        paper="A hump for DPO, SLiC and IPO, mildest for IPO, with a judge in place of gold.",
+        source="arXiv 2406.02900",
+        world="tabular",
+        check=f"{_HOME}.optimised:hump_noisy_labels",
+    ),
+    "hump_hijacked_judge": Claim(
+        name="hump_hijacked_judge",
+        says="With a judge that a few bad answers have found out, the gold score rises with the distance from the "
+        "start and falls again at small beta, for DPO, IPO and hinge.",
+        paper="A hump for DPO, SLiC and IPO, mildest for IPO, with a judge in place of gold.",
+        source="arXiv 2406.02900",
+        world="tabular",
+        check=f"{_HOME}.optimised:hump_hijacked_judge",
+    ),
+    "length_exploitation": Claim(
+        name="length_exploitation",
+        says="A proxy that pays for length makes DPO long, the more so the smaller beta, at a cost in gold; R-DPO "
+        "takes that out.",
+        paper="R-DPO moves the frontier.",
+        source="arXiv 2406.02900; arXiv 2403.19159",
+        world="tabular",
+        check=f"{_HOME}.optimised:length_exploitation",
+    ),
 }

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import pairwright
 from pairwright.errors import InputError
 from pairwright.plug import nearest
 from pairwright.progress import Ticker
@@ -97,7 +96,7 @@ def reproduce(
     root = None if output is None else Path(output)
     if root is not None:
         check_writable(root)
-    code = digest_of(digests(Path(pairwright.__file__).parent, skip=("cli", "report")))
+    code = digest_of(digests(Path(__file__).parents[1], skip=("cli", "report")))
     ticker = Ticker("reproduce", len(names), "claims")
     found: dict[str, Outcome] = {}
     again = []
