@@ -60,6 +60,19 @@ def test_the_fit_meets_the_conditions_of_its_optimum(strength):
             assert slope == pytest.approx(-math.copysign(1.0, weight), abs=0.02)
 
 
+def test_newtons_method_needs_no_fit(monkeypatch):
+    rows, anchors = noisy(), some_anchors()
+    start = lc.fit(rows, anchors, strength=2.8)
+    part = lc.Rows(rows.x[:280], rows.win[:280], rows.weight[:280])
+    wanted = lc.fit(part, anchors, strength=2.8)
+
+    def refused(*_, **__):
+        raise AssertionError("a fit from the beginning")
+
+    monkeypatch.setattr(lc, "fit", refused)
+    assert tuple(lc.refit(start, part, anchors, strength=2.8)) == pytest.approx(tuple(wanted), abs=1e-4)
+
+
 def test_fitting_again_from_near_is_fitting():
     rows, anchors = noisy(), some_anchors()
     start = lc.fit(rows, anchors, strength=2.8)
@@ -71,11 +84,11 @@ def test_fitting_again_from_near_is_fitting():
     assert lc.refit(none, part, anchors, strength=2.8) == far
 
 
-def test_c_is_that_of_a_plain_loop_over_doubled_rows():
+def chosen_by_a_loop(rows, anchors):
+    """C by scikit-learn's own folds over rows that stand twice, won and lost."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
 
-    rows, anchors = noisy(n=120), some_anchors(n=60)
     x, win, weight = (np.concatenate(each) for each in zip(anchors, rows, strict=True))
     n = len(win)
     x2, label, group = np.concatenate([x, x]), np.repeat([1, 0], n), np.tile(np.arange(n), 2)
@@ -92,7 +105,28 @@ def test_c_is_that_of_a_plain_loop_over_doubled_rows():
             target = np.where(label[test] == 1, share[test], 1 - share[test])
             folds.append(np.mean(weight2[test] * (target * np.log(p) + (1 - target) * np.log(1 - p))))
         scores.append(np.mean(folds))
-    assert lc.choose_strength(rows, anchors) == pytest.approx(np.logspace(-4, 4, 10)[int(np.argmax(scores))])
+    return np.logspace(-4, 4, 10)[int(np.argmax(scores))]
+
+
+@pytest.mark.parametrize(("seed", "n", "m"), [(1, 120, 60), (3, 43, 19), (8, 44, 19)])
+def test_c_is_that_of_a_plain_loop_over_doubled_rows(seed, n, m):
+    rows, anchors = noisy(n=n, seed=seed), some_anchors(n=m, seed=seed + 1)
+    assert lc.choose_strength(rows, anchors) == pytest.approx(chosen_by_a_loop(rows, anchors))
+
+
+def test_the_c_that_is_reported_is_the_chosen_one(tmp_path):
+    path, other, difficulty = files(tmp_path, n=60)
+    verdicts = json.loads(path.read_text())
+    delta = np.array([row["len_output_1"] - row["len_output_2"] for row in verdicts], dtype=float)
+    hard = [{**row, "preference_raw": 2.0 if row["preference_raw"] > 1.6 else 1.0} for row in verdicts]
+    path.write_text(json.dumps(hard))
+    x = np.stack([np.tanh(delta / delta.std(ddof=1)), difficulty, np.ones(60)], axis=1)
+    rows = lc.Rows(x, np.array([row["preference_raw"] - 1.0 for row in hard]), np.ones(60))
+    wanted = chosen_by_a_loop(rows, lc.NO_ANCHORS)
+    assert wanted != pytest.approx(2.782559402207126)  # what AlpacaEval's models have
+    found = winrate(path, length_controlled=True, difficulty=other, draws=2)
+    assert number(found, "strength") == pytest.approx(wanted)
+    assert number(winrate(path, length_controlled=True, difficulty=other, strength=7.0, draws=2), "strength") == 7.0
 
 
 def test_how_far_is_far():

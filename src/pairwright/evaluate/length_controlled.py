@@ -105,11 +105,11 @@ def fit(rows: Rows, anchors: Rows, *, strength: float) -> Weights:
 def choose_strength(rows: Rows, anchors: Rows) -> float:
     """C by 5-fold cross-validation over the grid: the least mean cross-entropy of rows that were left out.
 
-    Row i, anchors first, is left out in fold i mod 5, counted from the end, as scikit-learn's `GroupKFold` has it for
-    rows of their own groups. Of equal values the smallest C is taken.
+    Row i, anchors first, is left out in fold i mod 5, which are the folds of scikit-learn's `GroupKFold` for rows of
+    their own groups. Of equal values the smallest C is taken.
     """
     every = _together(anchors, rows)
-    fold = np.arange(len(every.win))[::-1] % FOLDS
+    fold = np.arange(len(every.win)) % FOLDS
     losses = [
         np.mean([_loss(_solve(_part(every, fold != k), c), _part(every, fold == k)) for k in range(FOLDS)])
         for c in STRENGTHS

@@ -112,9 +112,9 @@ def read_anchors(path: Path) -> Anchors:
     """
     rows = [row for _, row in read_rows(path, _Anchor)]
     known = [(row.number, row.difficulty) for row in rows if row.difficulty is not None]
-    first = dict(reversed(known))
+    each = list(dict.fromkeys(known))  # both versions of the opponent have the difficulty of their prompt
     with_all = len(known) == len(rows) and all(number is not None for number, _ in known)
-    found = difficulties_of(str(path), [*first][::-1], [*first.values()][::-1]) if with_all else None
+    found = difficulties_of(str(path), [number for number, _ in each], [at for _, at in each]) if with_all else None
     return Anchors(
         str(path),
         tuple(row.number for row in rows),
