@@ -271,8 +271,8 @@ def test_the_spread_of_the_top_tokens_is_that_of_hand_arithmetic() -> None:
 
 def test_gold_of_a_policy_is_that_of_its_answers_and_the_phrase_costs_what_it_should() -> None:
     """Both judges begin with one policy, so their golds differ by 4 times the mass of answers that end in 0, 0."""
-    noisy = tree_epochs._epoch("noisy", "dpo", 0.1, QUICK.seeds, QUICK.quick)
-    hijacked = tree_epochs._epoch("hijacked", "dpo", 0.1, QUICK.seeds, QUICK.quick)
+    noisy = tree_epochs._epoch("noisy", "dpo", 0.1, 0.02, QUICK.seeds, QUICK.quick)
+    hijacked = tree_epochs._epoch("hijacked", "dpo", 0.1, 0.02, QUICK.seeds, QUICK.quick)
     _, start, reward = tree_epochs._start(QUICK.seeds, QUICK.quick)
     mass = np.exp(along(start.logp(), 4))
     assert noisy["gold"][0] == pytest.approx((mass * reward).sum(axis=1), abs=1e-12)
