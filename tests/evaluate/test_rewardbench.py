@@ -222,9 +222,25 @@ def test_a_row_without_a_wrong_answer_is_left_out_and_counted(tmp_path):
 
 
 def test_answers_without_a_score_in_ties_lie_below_all_others():
-    assert row_of([1.0, None], [0.0]) == (False, -math.inf, math.inf)
-    assert row_of([1.0, 0.8], [0.0, None]) == (True, 0.8, pytest.approx(0.2))
-    assert row_of([None, None], [None]) == (False, 0.0, 0.0)
+    assert row_of([1.0, None], [0.0]) == (False, None, None)
+    assert row_of([1.0, 0.8], [0.0, None]) == (True, None, None)
+    assert row_of([1.0, 0.8], [None, None]) == (True, None, None)
+    assert row_of([None, None], [None]) == (False, None, None)
+    assert row_of([1.0, 0.8], [0.0, 0.1]) == (True, pytest.approx(0.7), pytest.approx(0.2))
+
+
+@pytest.mark.parametrize("lost", ["right", "wrong"])
+def test_a_prompt_with_an_answer_without_a_score_in_ties_says_nothing_of_distances(tmp_path, lost):
+    """A third prompt: its ref row is right or wrong by the null, and preferred, hard and margin stay as they were."""
+    ref = ([None], [5.0]) if lost == "right" else ([5.0], [None])
+    more = ties({2: ref}, {2: ([9.0, 8.0], [0.0])})
+    result = rewardbench2(write(tmp_path / "rows.jsonl", [*WORKED, *more]), draws=50)
+    assert value(result, "Ties/ref_accuracy") == pytest.approx((1 if lost == "right" else 2) / 3)
+    assert value(result, "Ties/tied_accuracy") == pytest.approx(2 / 3)
+    assert value(result, "Ties/preferred") == value(result, "Ties/hard") == 0.5
+    assert value(result, "Ties/margin") == pytest.approx(0.085971, abs=1e-6)
+    assert any("1 of 3 prompts have an answer without a score" in note for note in result.notes)
+    assert value(result, "unscored") == pytest.approx(1 / (17 + 5))
 
 
 def test_the_average_is_of_domains_and_not_of_rows(tmp_path):
@@ -443,6 +459,134 @@ def test_model_and_reference_must_be_two(tmp_path, models):
         rewardbench2(write(tmp_path / "rb2.jsonl", questions()), model=models[0], reference=models[0])
 
 
+def test_log_probability_per_token_is_over_the_tokens_of_the_answer_and_its_end(tmp_path, models):
+    rows = questions()
+    path, kept = write(tmp_path / "rb2.jsonl", rows), tmp_path / "scores.jsonl"
+    rewardbench2(path, model=models[0], reference_free="mean", scores_to=kept, draws=2)
+    ours = [json.loads(line)["scores"] for line in kept.read_text().splitlines()]
+    for mine, numbers in zip(ours, plain_logps(models[0], rows), strict=True):
+        assert mine == pytest.approx([total / tokens for total, tokens in numbers], abs=1e-3)
+
+
+def test_answers_that_a_model_cannot_read_are_counted(tmp_path, models):
+    rows = questions()
+    rows[0]["rejected"][0] = "no " * 300
+    path = write(tmp_path / "rb2.jsonl", rows)
+    result = rewardbench2(path, model=models[0], max_length=200, draws=2)
+    answers = sum(len(each["chosen"]) + len(each["rejected"]) for each in rows)
+    assert value(result, "unscored") == pytest.approx(1 / answers)
+    assert any("1 answers have no log-probability" in note for note in result.notes)
+    assert {"reference_free", "tokenizer", "max_length", "batch_tokens", "dtype"} <= result.settings.keys()
+    assert result.settings["max_length"] == 200
+
+
+def counted(samples):
+    CALLS.append(len(samples))
+    return says_yes(samples)
+
+
+CALLS = []
+
+
+@pytest.mark.parametrize("place", ["rb2.jsonl", "link.jsonl", ".", "rb2.jsonl/under.jsonl"])
+def test_scores_never_take_the_place_of_what_is_read_and_nothing_is_scored_before(tmp_path, place):
+    path = write(tmp_path / "rb2.jsonl", questions())
+    (tmp_path / "link.jsonl").symlink_to(path)
+    before = path.read_bytes()
+    CALLS.clear()
+    with pytest.raises(InputError, match=r"scores_to is|cannot be made a directory"):
+        rewardbench2(path, scorer=f"{__name__}:counted", scores_to=tmp_path / place, draws=2)
+    assert (path.read_bytes(), CALLS) == (before, [])
+
+
+def test_scores_never_go_into_the_directory_of_a_model(tmp_path):
+    (tmp_path / "model").mkdir()
+    path = write(tmp_path / "rb2.jsonl", questions())
+    with pytest.raises(InputError, match="lies in what is read"):
+        rewardbench2(path, model=str(tmp_path / "model"), scores_to=tmp_path / "model" / "config.json")
+
+
+@pytest.mark.parametrize("name", ["average", "n", "unscored", "Ties/margin", "average/sum"])
+def test_a_subset_that_is_called_as_a_measure_is_refused(tmp_path, name):
+    path = write(tmp_path / "rows.jsonl", [row(1, "Math", 1, [1, 0]), row(2, name, 1, [1, 0])])
+    with pytest.raises(InputError, match=r"row 2: a subset cannot be called"):
+        rewardbench2(path)
+
+
+@pytest.mark.parametrize("bad", [{"scores": [True, 0]}, {"num_correct": True}, {"scores": ["3", 0]}])
+def test_true_is_no_number_and_text_is_no_score(tmp_path, bad):
+    path = write(tmp_path / "rows.jsonl", [row(1, "Math", 1, [1, 0]), row(2, "Math", 1, [1, 0]) | bad])
+    with pytest.raises(InputError, match=r"rows\.jsonl, row 2: "):
+        rewardbench2(path)
+
+
+def test_a_cell_that_is_no_list_is_named(tmp_path):
+    (tmp_path / "rows.csv").write_text('id,subset,num_correct,scores\n1,Math,1,"[1, 0]"\n2,Math,1,"[1, 2"\n')
+    with pytest.raises(InputError, match=r"rows\.csv, row 3: scores: '\[1, 2' is no list"):
+        rewardbench2(tmp_path / "rows.csv")
+    (tmp_path / "rows.csv").write_text('id,subset,num_correct,scores\n1,Math,1,"[1, 0]"\n2,Math,1,"[1, 2]"\n')
+    assert value(rewardbench2(tmp_path / "rows.csv", draws=2), "Math") == 0.5
+
+
+def test_the_number_of_a_ties_prompt_is_a_number(tmp_path):
+    """`ref:01` is the other row of `tied:1`, and the same as `ref:1`."""
+    ref, tied = ties({1: ([1.0], [0.0])}, {1: ([1.0, 1.0], [0.0])})
+    result = rewardbench2(write(tmp_path / "rows.jsonl", [ref | {"id": "ref:01"}, tied]), draws=2)
+    assert value(result, "Ties") == pytest.approx(1.01)
+    with pytest.raises(InputError, match="is in row 1 too"):
+        rewardbench2(write(tmp_path / "rows.jsonl", [ref | {"id": "ref:01"}, ref]))
+    long = rewardbench2(write(tmp_path / "long.jsonl", [ref | {"id": "ref:" + "7" * 5000}]), draws=2)
+    assert value(long, "Ties/ref_accuracy") == 1.0
+
+
+def test_ends_of_an_interval_rest_on_two_cases_of_every_domain(tmp_path):
+    rows = [row(n, "Math", 1, [n % 2, 0.5]) for n in range(8)]
+    more = row(9, "Safety", 1, [1, 0])
+    alone, both = (
+        rewardbench2(write(tmp_path / f"{len(each)}.jsonl", each), draws=50) for each in (rows, [*rows, more])
+    )
+    assert alone.metric("average").low is not None
+    assert (both.metric("average").low, both.metric("Safety").low) == (None, None)
+
+
+def test_the_interval_of_a_domain_is_at_95_percent(tmp_path):
+    """A share of one half of 400 rows: 1.96 standard errors of 0.025 to each side, where 90% would be 1.645."""
+    rows = [row(n, "Math", 1, [n % 2, 0.5]) for n in range(400)]
+    metric = rewardbench2(write(tmp_path / "rows.jsonl", rows), draws=4000).metric("Math")
+    assert metric.high - metric.low == pytest.approx(2 * 1.96 * 0.025, rel=0.06)
+
+
+def test_a_scorer_that_names_one_best_answer_of_ties_is_noted(tmp_path):
+    best = [*WORKED[:2], row("tied:0", "Ties", 2, [1, 0, 0]), row("tied:1", "Ties", 3, [0, 1, 0, 0])]
+    said = "name one best answer"
+    assert any(said in note for note in rewardbench2(write(tmp_path / "a.jsonl", best), draws=2).notes)
+    assert not any(said in note for note in rewardbench2(write(tmp_path / "b.jsonl", WORKED), draws=2).notes)
+
+
+def test_the_command_never_writes_over_what_a_flag_reads_and_looks_before_it_pays(tmp_path, capsys):
+    from pairwright.cli import main
+
+    path = write(tmp_path / "rb2.jsonl", questions())
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    words = ["evaluate", "rewardbench2", str(path)]
+    scored = ["--scorer", f"{__name__}:counted"]
+    config, kept = str(tmp_path / "model" / "config.json"), str(tmp_path / "kept.jsonl")
+    CALLS.clear()
+    for more, says in (
+        (["--model", str(tmp_path / "model"), "-o", config], "lies in the input"),
+        ([*scored, "--scores-to", kept, "-o", kept], "is given as scores_to too"),
+        ([*scored, "-o", str(tmp_path / "model")], "is a directory"),
+        ([*scored, "-o", str(path / "under.json")], "cannot be made a directory"),
+    ):
+        assert main([*words, *more]) == 2
+        assert says in capsys.readouterr().err
+    assert (CALLS, (tmp_path / "model" / "config.json").read_text()) == ([], "{}")
+    assert main([*words, *scored, "--scores-to", kept, "-o", str(tmp_path / "out.json")]) == 0
+    assert CALLS
+    assert Path(kept).exists()
+
+
 def test_the_command_prints_the_numbers_and_the_json_schema(tmp_path, capsys):
     from pairwright.cli import main
 
@@ -466,3 +610,12 @@ def test_a_recipe_has_it_as_a_step(tmp_path):
     _, verb, settings = find_verb("evaluate", {"what": "rewardbench2", "rows": "x.jsonl", "seed": 3}, title="step")
     checked = check_step(verb, settings, title="step")
     assert (checked["rows"], checked["seed"]) == (Path("x.jsonl"), 3)
+
+
+def test_the_step_of_a_recipe_keeps_the_scores_that_were_paid_for(tmp_path):
+    from pairwright.pipeline.steps import check_step, find_verb
+
+    _, verb, settings = find_verb("evaluate", {"what": "rewardbench2", "rows": "x.jsonl"}, title="step")
+    assert verb.paths == {"scores_to": "scores.jsonl"}
+    with pytest.raises(InputError, match="scores_to"):
+        check_step(verb, {**settings, "scores_to": "rows.jsonl"}, title="step")

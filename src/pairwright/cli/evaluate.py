@@ -8,10 +8,10 @@ from pairwright.cli.data import description, own_flags
 from pairwright.cli.flags import COLUMNS, DEBUG, FROM, JSON, STRICT, out, parse, words
 from pairwright.cli.out import keep_apart, read_in, show_json, table
 from pairwright.errors import InputError
-from pairwright.pipeline.signature import REQUIRED, Setting
-from pairwright.pipeline.steps import STEPS, WHAT, settings_schema
+from pairwright.pipeline.signature import REQUIRED, Function, Setting, Signature, signature
+from pairwright.pipeline.steps import STEPS, WHAT, Verb, settings_schema
 from pairwright.plug import nearest
-from pairwright.runs import write_json
+from pairwright.runs import check_writable, write_json
 
 _SAYS = {
     "pairs": "on held-out pairs: how often a model prefers the right answer",
@@ -40,7 +40,7 @@ def evaluate(verb: str, arguments: Sequence[str]) -> int:
         raise InputError(f"there is no evaluation {what!r}{hint}")
     name = f"evaluate {what}"
     step = STEPS[name]
-    function, schema = settings_schema(step)
+    function, schema = _schema(step)
     files = {key for key, setting in schema.settings.items() if _is_file(setting)}
     sides = [key for key, setting in schema.settings.items() if setting.default is REQUIRED and key != "model"]
     positional = [step.data] if step.data else sides
@@ -60,9 +60,7 @@ def evaluate(verb: str, arguments: Sequence[str]) -> int:
     reading = [] if files.issuperset(positional) else [FROM, COLUMNS, STRICT]
     given = parse(name, description(function), [*own, *places, target, *reading, JSON, DEBUG], arguments[1:])
     if given["output"] is not None:
-        for key in positional:
-            for place in given[key] if key in several else [given[key]]:
-                keep_apart(place, given["output"])
+        _check_output(given["output"], given, [*positional, *step.reads], list(step.paths))
     loaded: dict[str, Any] = {key: _loaded(given, key, files) for key in positional if key not in several}
     loaded |= {key: [_loaded({**given, key: place}, key, files) for place in given[key]] for key in several}
     settings = _checked_without(name, given, positional)
@@ -74,6 +72,36 @@ def evaluate(verb: str, arguments: Sequence[str]) -> int:
     else:
         print(_TEXTS.get(what, _result_text)(result))
     return 0
+
+
+def _schema(step: Verb) -> tuple[Function, Signature]:
+    """An evaluation's function and what may be set, also where it writes, which a run fills in."""
+    function, _ = settings_schema(step)
+    return function, signature(function, without=[step.data] if step.data else [])
+
+
+def _check_output(output: Path, given: Mapping[str, Any], read: Sequence[str], written: Sequence[str]) -> None:
+    """Refuse an output before anything is paid for: one that takes the place of what is read or written, or cannot be.
+
+    Args:
+        output: where the result goes.
+        given: the arguments.
+        read: names of those that are read, a place or several each.
+        written: names of those that are written.
+
+    Raises:
+        InputError: the output cannot be there.
+    """
+    for key in dict.fromkeys(read):
+        places = given.get(key)
+        for place in [places] if isinstance(places, str | Path) else places or ():
+            keep_apart(str(place), output)
+    for key in written:
+        if given.get(key) is not None and Path(given[key]).resolve() == output.resolve():
+            raise InputError(f"{output} is given as {key} too; choose another -o")
+    if output.is_dir():
+        raise InputError(f"{output} is a directory, and the result is a file; choose another -o")
+    check_writable(output)
 
 
 def _usage() -> str:
@@ -96,7 +124,7 @@ def _checked_without(name: str, given: Mapping[str, Any], loaded: Sequence[str])
     """The settings of an evaluation but for those that are data, which a command line gives as files."""
     from pairwright.pipeline.signature import check
 
-    _, schema = settings_schema(STEPS[name])
+    _, schema = _schema(STEPS[name])
     known = {key: setting for key, setting in schema.settings.items() if key not in loaded}
     asked = {
         key: _mapping(given[key]) if _takes_mapping(setting) else given[key]

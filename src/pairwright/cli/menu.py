@@ -37,7 +37,7 @@ COMMANDS: dict[str, Command] = {
     "as_asked": Command("put the goal of generated answers into their prompts", "pairwright.cli.data:change"),
     "evolve": Command("new prompts out of old ones, written by a model", "pairwright.cli.prompts:evolve"),
     "merge": Command("two sets of preferences as one", "pairwright.cli.prompts:merge"),
-    "evaluate": Command("measures: pairs, control, compare, agreement, rounds", "pairwright.cli.evaluate:evaluate"),
+    "evaluate": Command("measures and benchmarks, listed by evaluate --help", "pairwright.cli.evaluate:evaluate"),
     "diagnose": Command("what training did, and what to try", "pairwright.cli.diagnose:diagnose"),
     "report": Command("one HTML file about one or more runs", "pairwright.cli.runs:report"),
     "reproduce": Command("check what papers claim, where it can be known", "pairwright.cli.reproduce:reproduce"),

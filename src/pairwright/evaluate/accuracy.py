@@ -116,10 +116,10 @@ def accuracy(
     ]
     view = bare.view(*wanted).collect()
     parts = _values(numbers.prefs, pairs, by) if by is not None else None
-    cells = _cells(bare, view)
+    cells, said = _cells(bare, view)
     metrics: list[Metric] = []
     table: list[dict[str, Any]] = []
-    notes = [*numbers.notes]
+    notes = [*numbers.notes, *said]
     for name, column in numbers.columns.items():
         ending = "" if len(numbers.columns) == 1 else f"/{name}"
         right = _Right.of(view, column)
@@ -129,7 +129,9 @@ def accuracy(
         found = [("accuracy", right.share(draws=draws, seed=seed), _RIGHT)]
         table.append({"scores": name, **right.counts(), **as_json(found[0][1])})
         if (swapped := f"{column}{OTHER_ORDER}") in known:
-            found += _orders(verdicts(view, column), verdicts(view, swapped))
+            back = _Right.of(view, swapped)
+            found += _orders(right, back, draws=draws, seed=seed)
+            notes += _one_order(right, back, name)
         if cells is not None:
             bands, rows = _matrix(right, cells, draws=draws, seed=seed)
             found += bands
@@ -142,7 +144,21 @@ def accuracy(
         notes += right.notes(name)
     if not metrics:
         raise InputError("evaluate accuracy: no pair has scores on both sides; score the answers first")
-    settings = {**asked, "reference": reference, "by": by, "split": split, "draws": draws, "seed": seed}
+    settings = {
+        "scores": None if scores is None else list(scores),
+        "scorer": dict(scorer) if isinstance(scorer, Mapping) else scorer,
+        "model": model,
+        "reference": reference,
+        "reference_free": reference_free,
+        "by": by,
+        "split": split,
+        "tokenizer": tokenizer,
+        "max_length": max_length,
+        "batch_tokens": batch_tokens,
+        "dtype": dtype,
+        "draws": draws,
+        "seed": seed,
+    }
     return Result(
         name="accuracy",
         n=view.height,
@@ -174,12 +190,7 @@ class _Right(NamedTuple):
     def share(self, *, draws: int, seed: int, among: NDArray[np.bool_] | None = None) -> Interval:
         """The share of right ones, of those in `among`; `n` is the number of pairs."""
         rows = self.known if among is None else self.known[among[self.known]]
-        prompts = [self.prompt[at] for at in rows]
-        right = self.sign[rows] > 0
-        if len(set(prompts)) == len(prompts):
-            return wilson(int(right.sum()), len(right))
-        (found,) = grouped_bootstrap(lambda drawn: [float(right[drawn].mean())], prompts, draws=draws, seed=seed)
-        return Interval(found.value, found.low, found.high, len(rows))
+        return _share(self.sign[rows] > 0, [self.prompt[at] for at in rows], draws=draws, seed=seed)
 
     def counts(self) -> dict[str, int]:
         right, wrong, ties = (int((self.sign == sign).sum()) for sign in (1, -1, 0))
@@ -196,6 +207,14 @@ class _Right(NamedTuple):
         return [
             text.format(f"{counts[key]:,}", f"{counts['pairs']:,}", name) for key, text in said.items() if counts[key]
         ]
+
+
+def _share(right: NDArray[np.bool_], prompts: Sequence[str], *, draws: int, seed: int) -> Interval:
+    """The share of right ones with Wilson's interval, or over prompts where they repeat; `n` is the number of pairs."""
+    if len(set(prompts)) == len(prompts):
+        return wilson(int(right.sum()), len(right))
+    (found,) = grouped_bootstrap(lambda drawn: [float(right[drawn].mean())], prompts, draws=draws, seed=seed)
+    return Interval(found.value, found.low, found.high, len(right))
 
 
 Found = list[tuple[str, Interval, str]]
@@ -234,31 +253,42 @@ def _numbers(
     return Numbers(prefs, {name: name for name in columns}, ())
 
 
-def _orders(ahead: Floats, back: Floats) -> Found:
+def _orders(ahead: _Right, back: _Right, *, draws: int, seed: int) -> Found:
     """What the two orders of the answers say, each and together, as agreement says it."""
-    both = ~(np.isnan(ahead) | np.isnan(back))
-    there = ~np.isnan(back)
-    n = int(both.sum())
-    # A sign of 0 is a tie: one right order and a tie are right on balance.
-    net = (ahead[both] + back[both]) > 0
+    both = np.intersect1d(ahead.known, back.known)
+    prompts = [ahead.prompt[at] for at in both]
+    one, two = ahead.sign[both], back.sign[both]
     shares = {
-        "swapped": wilson(int((back[there] > 0).sum()), int(there.sum())),
-        "both": wilson(int(((ahead[both] > 0) & (back[both] > 0)).sum()), n),
-        "net": wilson(int(net.sum()), n),
+        "swapped": back.share(draws=draws, seed=seed),
+        "both": _share((one > 0) & (two > 0), prompts, draws=draws, seed=seed),
+        # A sign of 0 is a tie: one right order and a tie are right on balance.
+        "net": _share(one + two > 0, prompts, draws=draws, seed=seed),
     }
     return [(f"accuracy_{name}", share, _ORDERS[name]) for name, share in shares.items()]
 
 
-def _cells(prefs: Preferences, view: pl.DataFrame) -> NDArray[np.intp] | None:
+def _one_order(ahead: _Right, back: _Right, name: str) -> list[str]:
+    alone = len(np.setxor1d(ahead.known, back.known))
+    return [
+        f"{alone:,} of {len(ahead.sign):,} pairs have {name} in one order alone; they are not in accuracy_both and "
+        "accuracy_net."
+    ] * bool(alone)
+
+
+def _cells(prefs: Preferences, view: pl.DataFrame) -> tuple[NDArray[np.intp] | None, list[str]]:
     """The cell of RM-Bench's matrix that each pair is, `3 * style of chosen + style of rejected`; None for other data.
 
     The format writes nine pairs in order for each of its rows. Where pairs were left out or moved since, the pairs do
-    not lie in such nines any more, and there is no matrix.
+    not lie in such nines any more, and there is no matrix, which the notes say.
     """
     if not any(step.name == "read" and step.settings.get("format") == "rm_bench" for step in prefs.lineage):
-        return None
+        return None, []
+    none = (
+        "There is no matrix of styles, no easy, normal and hard: the pairs of RM-Bench do not lie in nines any more, "
+        "as some were left out or moved; evaluate them as they were read."
+    )
     if not view.height or view.height % 9:
-        return None
+        return None, [none]
     chosen, rejected = (view[f"{side}_id"].to_numpy().reshape(-1, 3, 3) for side in ("chosen", "rejected"))
     prompts = view["prompt_id"].rank("dense").to_numpy().reshape(-1, 9)
     in_nines = (
@@ -266,7 +296,7 @@ def _cells(prefs: Preferences, view: pl.DataFrame) -> NDArray[np.intp] | None:
         and (rejected == rejected[:, :1, :]).all()
         and (prompts == prompts[:, :1]).all()
     )
-    return np.tile(np.arange(9), view.height // 9) if in_nines else None
+    return (np.tile(np.arange(9), view.height // 9), []) if in_nines else (None, [none])
 
 
 def _matrix(right: _Right, cells: NDArray[np.intp], *, draws: int, seed: int) -> tuple[Found, list[dict[str, Any]]]:
@@ -323,5 +353,8 @@ def _groups(
 
     prompts = [right.prompt[at] for at in right.known]
     (average,) = grouped_bootstrap(mean, prompts, draws=draws, seed=seed)
+    fewest = min(len({prompts[at] for at in np.flatnonzero(of_known == number)}) for number in range(len(names)))
+    if fewest < 2:  # a group of one prompt is the same in every draw
+        average = Interval(average.value, math.nan, math.nan, average.n)
     says = f"unweighted mean of the accuracies by {by}; n are prompts"
     return [("average", average, says), *found], rows

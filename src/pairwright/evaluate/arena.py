@@ -19,7 +19,7 @@ from pairwright.stats import Interval, grouped_bootstrap, wilson
 
 _SAYS = {
     "score": "share of battles won against the opponent, ties as half; n are prompts",
-    "strength": "log-odds of a battle against the opponent, in nats; null where every battle was won, or lost",
+    "strength": "log-odds of a battle against the opponent, in nats; value and ends are null where they are infinite",
     "controlled": "chance against the opponent with style held at the average difference of all battles",
     "equal_style": "chance against the opponent if both answers had the same style",
 }
@@ -252,12 +252,20 @@ def _plain(part: Category, draws: int, seed: int) -> dict[str, dict[str, Interva
     def statistic(rows: NDArray[np.intp]) -> list[float]:
         wins = np.bincount(part.model[rows], part.wins[rows], count)
         battles = np.bincount(part.model[rows], part.battles[rows], count)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share, strength = wins / battles, np.log(wins) - np.log(battles - wins)
-        return [*share.tolist(), *np.where(np.isfinite(strength), strength, np.nan).tolist()]
+        with np.errstate(invalid="ignore"):
+            shares: list[float] = (wins / battles).tolist()
+        return shares
 
-    found = grouped_bootstrap(statistic, part.prompts, draws=draws, seed=seed)
-    return {"score": part.of_models(found[:count]), "strength": part.of_models(found[count:])}
+    score = part.of_models(grouped_bootstrap(statistic, part.prompts, draws=draws, seed=seed))
+    # Log-odds rise with the share, so the ends are those of the share: draws that were all won count as infinite.
+    return {"score": score, "strength": {model: _log_odds(share) for model, share in score.items()}}
+
+
+def _log_odds(share: Interval) -> Interval:
+    """The log-odds of a share and of its ends, in nats; infinite at 0 and 1."""
+    with np.errstate(divide="ignore"):
+        value, low, high = (float(np.log(each) - np.log1p(-each)) for each in (share.value, share.low, share.high))
+    return Interval(value, low, high, share.n)
 
 
 def _as_upstream(part: Category, seed: int) -> dict[str, Interval]:

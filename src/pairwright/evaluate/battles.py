@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pairwright.errors import InputError
-from pairwright.evaluate.judgments import listed, rows_of, verdict
+from pairwright.evaluate.judgments import Count, listed, rows_of, verdict
 from pairwright.evaluate.style import FEATURES, Floats, markdown
 from pairwright.stats import Interval
 
@@ -76,11 +76,15 @@ class Category(NamedTuple):
     """Prompts of each model in which both games have the same winner, or both a tie."""
 
     def of_models(self, found: Sequence[Interval]) -> dict[str, Interval]:
-        """One estimate for each model by its name; the cases are the prompts at which that model was read."""
-        judged = np.bincount(self.model, minlength=len(self.models)).tolist()
+        """One estimate for each model by its name; the cases are the prompts at which that model was read.
+
+        Of a single prompt there is no interval: it is in every draw that has the model at all.
+        """
+        read = set(zip(self.model.tolist(), self.prompts, strict=True))
+        judged = Counter(model for model, _ in read)
         return {
-            model: Interval(each.value, each.low, each.high, n)
-            for model, each, n in zip(self.models, found, judged, strict=True)
+            model: Interval(each.value, *((each.low, each.high) if judged[at] > 1 else (np.nan, np.nan)), judged[at])
+            for at, (model, each) in enumerate(zip(self.models, found, strict=True))
         }
 
 
@@ -114,22 +118,62 @@ class _Row(BaseModel):
     judge: str = ""
 
 
+def _words(content: Any) -> Any:
+    """The text of an answer: as it is, under `answer`, or in parts."""
+    if isinstance(content, dict):
+        return content.get("answer")
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) < len(parts):
+            raise ValueError("a part of the answer is no text")
+        return "".join(texts)
+    return content
+
+
+def _counted(metadata: Any) -> Any:
+    """What is counted of an answer, without what else stands beside it."""
+    known = ("token_len", *_METADATA.values())
+    return {name: metadata[name] for name in known if name in metadata} if isinstance(metadata, dict) else metadata
+
+
+def _of_text(turn: Any) -> Any:
+    return {"content": turn} if isinstance(turn, str) else turn
+
+
+class _Said(BaseModel):
+    """A message, or a turn of a choice, of which a file may have the text alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    content: Annotated[str | None, BeforeValidator(_words)] = None
+    token_len: Count | None = None
+
+
+class _Choice(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    turns: list[Annotated[_Said, BeforeValidator(_of_text)]] = []
+
+
+_METADATA = {"headers": "header_count", "lists": "list_count", "bolds": "bold_count"}
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, protected_namespaces=())
 
     prompt: str = Field(validation_alias=AliasChoices("uid", "question_id"))
     model: str = Field(validation_alias=AliasChoices("model", "model_id"))
-    metadata: dict[str, float | dict[str, float]] | None = None
-    messages: list[dict[str, Any]] = []
-    choices: list[dict[str, Any]] = []
+    metadata: Annotated[dict[str, Count | dict[str, Count]] | None, BeforeValidator(_counted)] = None
+    messages: list[_Said] = []
+    choices: list[_Choice] = []
 
     def turn(self) -> tuple[str | None, float | None]:
         """The last answer's text, and its tokens where the file has them, in either layout of the files."""
         if self.messages:
-            content = self.messages[-1].get("content")
-            return (content.get("answer") if isinstance(content, dict) else content), None
-        turns = self.choices[0].get("turns", []) if self.choices else []
-        return (turns[-1].get("content"), turns[-1].get("token_len")) if turns else (None, None)
+            return self.messages[-1].content, None
+        turns = self.choices[0].turns if self.choices else []
+        return (turns[-1].content, turns[-1].token_len) if turns else (None, None)
 
 
 class Style(NamedTuple):
@@ -138,9 +182,6 @@ class Style(NamedTuple):
     tokens: float | None
     characters: float | None
     counts: tuple[float, ...]
-
-
-_METADATA = {"headers": "header_count", "lists": "list_count", "bolds": "bold_count"}
 
 
 def judgments_of(paths: Sequence[Path]) -> tuple[list[Judgment], list[str]]:

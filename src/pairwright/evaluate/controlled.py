@@ -28,6 +28,8 @@ class StyleGaps(NamedTuple):
     """`[rows, names]`, less their mean, in standard deviations over the battles."""
     at_equal: Floats
     """Where two answers of the same style stand, `[names]`."""
+    known: bool = True
+    """Whether `at_equal` is all there is to it: not where a difference is never zero and never another."""
 
 
 def style_gaps(
@@ -53,10 +55,17 @@ def style_gaps(
     names, wanted = list(FEATURES), columns_of(control)
     at = [number for number in wanted if spread[number] > _SAME]
     notes = [f"{part.name}: lengths are in {unit}."]
-    if flat := [names[number] for number in wanted if number not in at]:
-        notes.append(f"{part.name}: the battles do not differ in {', '.join(flat)}; there is nothing to hold still.")
+    flat = [number for number in wanted if number not in at]
+    apart = [names[number] for number in flat if abs(mean[number]) > _SAME]
+    if none := [names[number] for number in flat if names[number] not in apart]:
+        notes.append(f"{part.name}: the battles do not differ in {', '.join(none)}; there is nothing to hold still.")
+    if apart:
+        notes.append(
+            f"{part.name}: every battle has the same difference in {', '.join(apart)}, and it is not zero, so "
+            "that what it does cannot be told from strength: there is no equal_style."
+        )
     values = (gaps[:, at] - mean[at]) / spread[at]
-    return StyleGaps([names[number] for number in at], values, -mean[at] / spread[at]), notes
+    return StyleGaps([names[number] for number in at], values, -mean[at] / spread[at], not apart), notes
 
 
 def controlled(
@@ -71,8 +80,9 @@ def controlled(
     Raises:
         InputError: style tells every winner.
     """
-    whole = _fitted(part, style, part.wins, part.battles, None)
+    whole = _of_all(part, style)
     count = len(part.models)
+    missing = 0.0 if style.known else np.nan
 
     def statistic(rows: NDArray[np.intp]) -> list[float]:
         times = np.bincount(rows, minlength=len(part.wins)).astype(np.float64)
@@ -80,7 +90,7 @@ def controlled(
             fit = _fitted(part, style, part.wins * times, part.battles * times, whole)
         except InputError:  # a draw in which style tells every winner has no numbers
             return [np.nan] * (2 * count + len(style.names))
-        equal = fit.strengths + float(style.at_equal @ fit.coefficients)
+        equal = fit.strengths + float(style.at_equal @ fit.coefficients) + missing
         return [*_chances(fit.strengths).tolist(), *_chances(equal).tolist(), *fit.coefficients.tolist()]
 
     found = grouped_bootstrap(statistic, part.prompts, draws=draws, seed=seed)
@@ -93,7 +103,7 @@ def controlled_as_upstream(part: Category, style: StyleGaps, *, seed: int) -> di
     random = np.random.default_rng(seed)
     row_of = np.repeat(np.arange(len(part.wins)), part.battles.astype(np.intp))
     outcomes = np.array([share for each in part.outcomes for share in each], dtype=np.float64)
-    whole = _fitted(part, style, part.wins, part.battles, None)
+    whole = _of_all(part, style)
     drawn: list[Floats] = []
     for _ in range(UPSTREAM_DRAWS):
         picked = random.integers(0, len(row_of), len(row_of))
@@ -107,6 +117,20 @@ def controlled_as_upstream(part: Category, style: StyleGaps, *, seed: int) -> di
         ends = np.quantile(column, [0.5, *UPSTREAM_ENDS]).tolist() if column else [np.nan] * 3
         found[model] = Interval(ends[0], ends[1], ends[2], int(part.battles[part.model == number].sum()))
     return found
+
+
+def _of_all(part: Category, style: StyleGaps) -> Fit:
+    """The fit of all battles.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return _fitted(part, style, part.wins, part.battles, None)
+    except InputError as error:
+        raise InputError(
+            f"{WHAT}: category {part.name}: {error}; hold fewer parts of style still, or judge more prompts"
+        ) from error
 
 
 def _fitted(part: Category, style: StyleGaps, wins: Floats, battles: Floats, start: Fit | None) -> Fit:

@@ -4,12 +4,13 @@ The rules are laxer than ours (`scorers/judge/readings.py`): they take a number 
 (`array[0]`), and the first or last of several. They stand here so that published numbers can be computed again.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from pairwright.errors import InputError
 from pairwright.formats import files
@@ -17,7 +18,20 @@ from pairwright.plug import plain
 
 Row = TypeVar("Row", bound=BaseModel)
 _LABELS = (re.compile(r"\[\[([AB<>=]+)\]\]"), re.compile(r"\[([AB<>=]+)\]"))
-_RATINGS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
+_RATINGS = (re.compile(r"\[\[(\d+(?:\.\d*)?)\]\]"), re.compile(r"\[(\d+(?:\.\d*)?)\]"))
+
+
+def number(value: Any) -> Any:
+    """A value as it is, for pydantic to read, but for true and false, which it would read as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
+    return value
+
+
+Figure = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
+"""A finite number of a file."""
+Count = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False, ge=0)]
+"""One that counts something."""
 
 
 class Rated(NamedTuple):
@@ -64,11 +78,14 @@ def verdict(text: str) -> str | None:
 def rating(text: str) -> Rated | None:
     """The rating in a judge's text: the first number in double brackets, else the first in single ones.
 
+    None where there is neither, or where the number is beyond all floats.
+
     Source: arXiv 2306.05685 (MT-bench); FastChat, llm_judge/common.py.
     """
     for pattern in _RATINGS:
         if found := pattern.search(text):
-            return Rated(float(found[1]), pattern is _RATINGS[0])
+            value = float(found[1])
+            return Rated(value, pattern is _RATINGS[0]) if math.isfinite(value) else None
     return None
 
 

@@ -1,19 +1,20 @@
 """MT-bench: ratings of two turns, and comparisons in both orders, with what could not be read counted."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pairwright.errors import InputError
-from pairwright.evaluate.judgments import listed, rating, rows_of
+from pairwright.evaluate.grouped_means import grouped_means, percentiles
+from pairwright.evaluate.judgments import Figure, listed, number, rating, rows_of
 from pairwright.evaluate.result import Metric, Result, as_json
 from pairwright.plug import nearest
-from pairwright.stats import Interval, grouped_bootstrap, wilson
+from pairwright.stats import Interval, wilson
 
 WHAT = "evaluate mtbench"
 FAILED = -1.0
@@ -45,16 +46,27 @@ _Found = tuple[list[Metric], list[dict[str, Any]], list[str], int]
 """Metrics, rows of the table, notes, and the number of judgments."""
 
 
+Turn = Annotated[int, BeforeValidator(number), Field(ge=1)]
+_ONE_KIND = "give files of one kind, ratings or comparisons, and evaluate the others by themselves"
+
+
 class _Single(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, protected_namespaces=())
 
     question_id: str
     model: str
-    turn: Annotated[int, Field(ge=1)]
+    turn: Turn
     judge: str | list[str] = ""
-    score: float | None = None
+    score: Figure | None = None
     judgment: str | None = None
     category: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_comparison(cls, row: dict[str, Any]) -> dict[str, Any]:
+        if "g1_winner" in row:
+            raise ValueError(f"this is a comparison, and the first row is a rating: {_ONE_KIND}")
+        return row
 
 
 class _Pair(BaseModel):
@@ -65,8 +77,15 @@ class _Pair(BaseModel):
     model_2: str
     g1_winner: Winner
     g2_winner: Winner
-    turn: Annotated[int, Field(ge=1)] = 1
+    turn: Turn = 1
     judge: str | list[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_rating(cls, row: dict[str, Any]) -> dict[str, Any]:
+        if "g1_winner" not in row and "model" in row:
+            raise ValueError(f"this is a rating, and the first row is a comparison: {_ONE_KIND}")
+        return row
 
 
 class _Either(BaseModel):
@@ -116,8 +135,9 @@ def mtbench(
     `average` pools both turns, as upstream does, so a turn that fails more often weighs less; `average_of_turns` does
     not depend on that.
 
-    Files of comparisons (`g1_winner`, `g2_winner`): a model wins where both orders say so, else it is a tie. With a
-    `opponent`, ratings are compared too: within 0.1 is a tie.
+    Files of comparisons (`g1_winner`, `g2_winner`): a model wins where both orders say so, else it is a tie. With an
+    `opponent`, ratings are compared too: within 0.1 is a tie. A pair of ratings of which one could not be read has no
+    winner and is counted (`failed_comparisons`); a rating without another of the same turn by the same judge is noted.
 
     Intervals are at 95%: percentiles of a bootstrap over questions, each with its turns and judges; of `failed`
     Wilson's over judgments. Names of metrics end in `/MODEL` where there are several models.
@@ -131,9 +151,10 @@ def mtbench(
         seed: of the bootstrap.
 
     Returns:
-        Of ratings `average`, `turn_1`, `turn_2`, `average_of_turns`, `average_as_upstream`, `average_failed_lowest` and
-        `failed` (a share); of comparisons `win_rate_adjusted`, `win_rate`, `loss_rate` and `failed`. The table has
-        a row for each model, and of ratings one for each of its categories.
+        Of ratings `average`, `failed` (a share), `turn_1`, `turn_2`, `average_as_upstream`, `average_of_turns` and
+        `average_failed_lowest`, with an opponent also `win_rate_adjusted`, `failed_comparisons`, `win_rate` and
+        `loss_rate`; of comparisons `win_rate_adjusted`, `failed`, `win_rate` and `loss_rate`. The table has a row for
+        each model, and of ratings one for each of its categories.
 
     Raises:
         InputError: a file cannot be read, a row is of neither kind, or the files mix kinds.
@@ -153,25 +174,28 @@ def _ratings(paths: Sequence[Path], opponent: str | None, draws: int, seed: int)
     _refuse_unknown(opponent, models)
     metrics: list[Metric] = []
     table: list[dict[str, Any]] = []
-    for model in models:
-        mine = [each for each in found if each.model == model]
+    by_model: dict[str, list[_Turn]] = defaultdict(list)
+    for each in found:
+        by_model[each.model].append(each)
+    for model, mine in by_model.items():
         end = f"/{model}" if len(models) > 1 else ""
         means = _means(mine, draws, seed)
         failed = sum(not each.read() for each in mine)
-        metrics += [Metric.of(f"{name}{end}", each, _says(name)) for name, each in means.items()]
-        metrics.append(_failed(end, failed, len(mine), "judgments"))
+        (first, *others) = [Metric.of(f"{name}{end}", mean, _says(name)) for name, mean in means.items()]
+        metrics += [first, _failed(f"failed{end}", failed, len(mine), "judgments"), *others]
         table.append({"model": model, "category": None, **_counts(mine), **_flat(means)})
-        categories = sorted({each.category for each in mine if each.category})
-        for category in categories:
-            part = [each for each in mine if each.category == category]
-            table.append({"model": model, "category": category, **_counts(part), **_flat(_means(part, draws, seed))})
+        parts: dict[str, list[_Turn]] = defaultdict(list)
+        for each in mine:
+            parts[each.category].append(each)
+        for category, part in sorted(parts.items()):
+            if category:
+                of_part = _flat(_means(part, draws, seed))
+                table.append({"model": model, "category": category, **_counts(part), **of_part})
         notes += _on_failures(model, mine)
     if opponent is not None:
-        battles = _by_ratings(found, opponent)
-        if not battles:
-            raise InputError(f"{WHAT}: no rating of another model stands beside one of {opponent} at the same turn")
-        won, rows = _won(battles, draws, seed, with_model=len(models) > 2, failures=False)
-        metrics, table = [*metrics, *won], [*table, *rows]
+        battles, more = _by_ratings(by_model, opponent)
+        won, rows = _won(battles, draws, seed, with_model=len(models) > 2, failed="failed_comparisons")
+        metrics, table, notes = [*metrics, *won], [*table, *rows], [*notes, *more]
     return metrics, table, notes, len(found)
 
 
@@ -210,25 +234,17 @@ def _means(mine: Sequence[_Turn], draws: int, seed: int) -> dict[str, Interval]:
         **{f"turn_{number}": read & (turn == number) for number in turns},
         "average_as_upstream": score != FAILED,
     }
-    lowest = np.where(read, score, LOW)
-
-    def statistic(rows: NDArray[np.intp]) -> list[float]:
-        means = {name: _mean(score[rows], mask[rows]) for name, mask in kept.items()}
-        by_turn = [means[f"turn_{number}"] for number in turns]
-        return [*means.values(), float(np.mean(by_turn)), float(lowest[rows].mean())]
-
-    questions = [each.question for each in mine]
-    found = grouped_bootstrap(statistic, questions, draws=draws, seed=seed)
-    everywhere = np.ones(len(mine), dtype=np.bool_)
-    masks = {**kept, "average_of_turns": read, "average_failed_lowest": everywhere}
-    cases = [len({q for q, there in zip(questions, mask, strict=True) if there}) for mask in masks.values()]
-    return {
-        name: Interval(each.value, each.low, each.high, n) for name, each, n in zip(masks, found, cases, strict=True)
-    }
-
-
-def _mean(values: Numbers, kept: NDArray[np.bool_]) -> float:
-    return float(values[kept].mean()) if kept.any() else float("nan")
+    columns = [*(np.where(mask, score, np.nan) for mask in kept.values()), np.where(read, score, LOW)]
+    means = grouped_means(np.column_stack(columns), [each.question for each in mine], draws=draws, seed=seed)
+    found = dict(zip((*kept, "average_failed_lowest"), means.intervals(), strict=True))
+    of_turns = [list(kept).index(f"turn_{number}") for number in turns]
+    found["average_of_turns"] = percentiles(
+        float(means.value[of_turns].mean()),
+        means.drawn[:, of_turns].mean(axis=1),
+        found["average"].n,
+        cases=min(means.n[at] for at in of_turns),
+    )
+    return {name: found[name] for name in (*kept, "average_of_turns", "average_failed_lowest")}
 
 
 def _says(name: str) -> str:
@@ -290,7 +306,8 @@ def _comparisons(paths: Sequence[Path], opponent: str | None, draws: int, seed: 
         battles = [each for each in battles if each.other == opponent]
         if left := len(pairs) - len(battles):
             notes.append(f"{left:,} comparisons are without {opponent} and are left out.")
-    metrics, table = _won(battles, draws, seed, with_model=len({each.model for each in battles}) > 1, failures=True)
+    several = len({each.model for each in battles}) > 1
+    metrics, table = _won(battles, draws, seed, with_model=several, failed="failed")
     return metrics, table, notes, len(pairs)
 
 
@@ -299,54 +316,70 @@ def _unlike(pair: _Pair) -> float | None:
     return None if "error" in (pair.g1_winner, pair.g2_winner) else 0.5
 
 
-def _by_ratings(found: Sequence[_Turn], opponent: str) -> list[_Battle]:
-    """Every rating of a model against the opponent's of the same turn by the same judge, where both were read."""
-    theirs = {
-        (each.question, each.turn, each.judge): each.score for each in found if each.model == opponent and each.read()
-    }
-    battles = []
-    for each in found:
-        other = theirs.get((each.question, each.turn, each.judge))
-        if each.model == opponent or not each.read() or other is None:
+def _by_ratings(by_model: Mapping[str, Sequence[_Turn]], opponent: str) -> tuple[list[_Battle], list[str]]:
+    """Every rating of a model against the opponent's of the same turn by the same judge, and notes.
+
+    Raises:
+        InputError: no two are of the same turn by the same judge.
+    """
+    theirs = {(each.question, each.turn, each.judge): each for each in by_model[opponent]}
+    battles, notes = [], []
+    for model, mine in by_model.items():
+        if model == opponent:
             continue
-        gap = round(each.score - other, 9)
-        share = 0.5 if abs(gap) <= TIE else float(gap > 0)
-        battles.append(_Battle(each.question, each.model, opponent, each.turn, share))
-    return battles
+        both = [(each, theirs.get((each.question, each.turn, each.judge))) for each in mine]
+        there = [(one, two) for one, two in both if two is not None]
+        battles += [_Battle(one.question, model, opponent, one.turn, _higher(one, two)) for one, two in there]
+        if (left := len(mine) - len(there)) or len(theirs) > len(there):
+            other = len(theirs) - len(there)
+            notes.append(
+                f"{model} against {opponent}: {left:,} ratings of {model} and {other:,} of {opponent} "
+                "have no other of the same turn by the same judge, and are compared with none."
+            )
+    if not battles:
+        raise InputError(
+            f"{WHAT}: no rating of another model stands beside one of {opponent} at the same turn by the same judge; "
+            "give the files of both models by one judge"
+        )
+    return battles, notes
+
+
+def _higher(mine: _Turn, other: _Turn) -> float | None:
+    """1 where the first is rated higher, 0 where the other is, 1/2 for a tie; None where one could not be read."""
+    if not (mine.read() and other.read()):
+        return None
+    gap = round(mine.score - other.score, 9)
+    return 0.5 if abs(gap) <= TIE else float(gap > 0)
 
 
 def _won(
-    battles: Sequence[_Battle], draws: int, seed: int, *, with_model: bool, failures: bool
+    battles: Sequence[_Battle], draws: int, seed: int, *, with_model: bool, failed: str
 ) -> tuple[list[Metric], list[dict[str, Any]]]:
-    """Shares of comparisons won and lost by model; with `failures`, of those without a verdict too."""
+    """Shares of comparisons won and lost by model, and of those without a verdict under the name `failed`."""
     metrics: list[Metric] = []
     table: list[dict[str, Any]] = []
-    for model in dict.fromkeys(each.model for each in battles):
-        mine = [each for each in battles if each.model == model]
+    by_model: dict[str, list[_Battle]] = defaultdict(list)
+    for each in battles:
+        by_model[each.model].append(each)
+    for model, mine in by_model.items():
         read = [(each.question, each.share) for each in mine if each.share is not None]
         shares = np.array([share for _, share in read], dtype=np.float64)
-
-        def statistic(rows: NDArray[np.intp], shares: Numbers = shares) -> list[float]:
-            if not len(rows):
-                return [float("nan")] * 3
-            drawn = shares[rows]
-            return [float(drawn.mean()), float((drawn == 1.0).mean()), float((drawn == 0.0).mean())]
-
-        found = dict(zip(_WON, grouped_bootstrap(statistic, [q for q, _ in read], draws=draws, seed=seed), strict=True))
+        columns = np.column_stack([shares, shares == 1.0, shares == 0.0])
+        means = grouped_means(columns, [question for question, _ in read], draws=draws, seed=seed)
+        found = dict(zip(_WON, means.intervals(), strict=True))
         end = f"/{model}" if with_model else ""
-        metrics += [Metric.of(f"{name}{end}", each, _WON[name]) for name, each in found.items()]
-        failed = len(mine) - len(read)
-        if failures:
-            metrics.append(_failed(end, failed, len(mine), "comparisons"))
+        (first, *others) = [Metric.of(f"{name}{end}", share, _WON[name]) for name, share in found.items()]
+        lost = len(mine) - len(read)
+        metrics += [first, _failed(f"{failed}{end}", lost, len(mine), "comparisons"), *others]
         counts = {name: int((shares == share).sum()) for name, share in (("win", 1.0), ("loss", 0.0), ("tie", 0.5))}
-        others = sorted({each.other for each in mine})
-        table.append({"model": model, "against": listed(others), **counts, "error": failed, **_flat(found)})
+        against = listed(sorted({each.other for each in mine}))
+        table.append({"model": model, "against": against, **counts, "error": lost, **_flat(found)})
     return metrics, table
 
 
-def _failed(end: str, failed: int, of: int, cases: str) -> Metric:
+def _failed(name: str, failed: int, of: int, cases: str) -> Metric:
     says = f"share of {cases} that could not be read; they are left out"
-    return Metric.of(f"failed{end}", wilson(failed, of), says)
+    return Metric.of(name, wilson(failed, of), says)
 
 
 def _judge(names: str | list[str]) -> str:

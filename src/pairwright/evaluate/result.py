@@ -1,24 +1,26 @@
 """What every evaluation gives: numbers with their intervals, the number of cases, and what each number is."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
+from pairwright.errors import InputError
 from pairwright.stats import Interval
 
 
 def _defined(value: Any) -> Any:
-    """NaN is no JSON; a number that is not defined is null."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    """NaN and the infinities are no JSON; a number that is not defined, or not finite, is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 Number = Annotated[float | None, BeforeValidator(_defined)]
 
 
 class Metric(BaseModel):
-    """One number. Null where it is not defined, such as the ends of an interval over a single case."""
+    """One number. Null where it is not defined or not finite, such as the ends of an interval over a single case."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -58,6 +60,17 @@ class Result(BaseModel):
     """The numbers behind them, a row for each part: JSON values only."""
     notes: tuple[str, ...] = ()
     """What a reader should know, one sentence each: rows left out, numbers that are not there and why."""
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> Self:
+        times = Counter(metric.name for metric in self.metrics)
+        twice = [name for name, count in times.items() if count > 1]
+        if twice:
+            raise InputError(
+                f"evaluate {self.name}: the measure {twice[0]!r} is there twice, so one value would hide the other; give "
+                "the model, group or column that is called so another name"
+            )
+        return self
 
     def metric(self, name: str) -> Metric:
         """The metric of that name.

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pairwright.errors import InputError
+from pairwright.evaluate.grouped_means import percentiles
 from pairwright.evaluate.result import Metric, Result, as_json
 from pairwright.evaluate.rewardbench_rows import TIES, Case, data_of, read_rows, rows_of, scored_rows
 from pairwright.evaluate.scored_by import Numbers, Reading, ReferenceFree, by_model, by_scorer
 from pairwright.evaluate.ties import PARTS, Prompts, parts_of, row_of, score_of
 from pairwright.logprobs.models import Dtype
 from pairwright.preferences import Preferences
-from pairwright.runs import write_text
+from pairwright.runs import check_writable, write_text
 from pairwright.stats import Interval
 
 Floats = NDArray[np.float64]
@@ -56,8 +58,9 @@ def rewardbench2(
     What upstream leaves open: an answer without a score (null) ranks below all that have one, and a row without any
     counts as all equal (credit 1/4 of four). A row without a wrong answer says nothing and is left out, and counted.
     In Ties, a prompt that has only one of its two rows (`ref:N`, `tied:N`) counts in the accuracy of that row alone,
-    and a tied row with one right answer, which has no spread, in the accuracy alone; both are counted. Without any
-    prompt that has both rows Ties has no score and is not in the average.
+    and so does a tied row with one right answer, which has no spread, and a prompt with an answer without a score,
+    whose distances are not known; all are counted. Without any other prompt Ties has no score and is not in the
+    average.
 
     Intervals are 95% percentiles of a bootstrap over rows (in Ties over prompts), within each domain.
 
@@ -72,7 +75,7 @@ def rewardbench2(
         model: an aligned model (a `save_pretrained` directory or a hub name), whose implicit rewards are the scores.
         reference: what it was trained from. With it the numbers without a reference are given beside the others.
         reference_free: without a reference, log-probability per token (`mean`) or summed (`sum`).
-        scores_to: write the scored rows to this file, JSON lines that this evaluation reads.
+        scores_to: write the scored rows to this file, JSON lines that this evaluation reads. Not one that is read.
         tokenizer: of model and reference; the model's own when not given.
         max_length: tokens of prompt and answer; None is as many as the models can read, at most 8192.
         batch_tokens: tokens of a batch of the models.
@@ -81,16 +84,19 @@ def rewardbench2(
         seed: of the bootstrap.
 
     Returns:
-        `average`; a metric for each domain by its name (`Ties` among them); `Ties/tied_accuracy`, `Ties/ref_accuracy`,
-        `Ties/preferred`, `Ties/hard`, `Ties/margin`; and `unscored`, the share of answers without a score. All but the
-        Ties score and its margin are between 0 and 1. With a reference also `average/mean` and `average/sum`.
+        `average`; `unscored`, the share of answers without a score; a metric for each domain by its name (`Ties` among
+        them); `Ties/tied_accuracy`, `Ties/ref_accuracy`, `Ties/preferred`, `Ties/hard`, `Ties/margin`. All but the Ties
+        score and its margin are between 0 and 1. With a reference also `average/mean` and `average/sum`.
 
     Raises:
-        InputError: the file has neither columns, a row is bad (the message says which), or nothing says how to score.
+        InputError: the file has neither columns, a row is bad (the message says which), nothing says how to score, or
+            `scores_to` is what is read or cannot be written.
 
     Source: arXiv 2506.01937; allenai/reward-bench, scripts/run_v2.py and rewardbench/utils.py; for implicit rewards
     rewardbench/dpo.py.
     """
+    if scores_to is not None:
+        _refuse_to_write(scores_to, [rows, model, reference, tokenizer])
     table = read_rows(rows)
     asked = _asked(scorer, ties_scorer, model, reference, scored=table.scored, name=table.name)
     notes: list[str] = []
@@ -113,11 +119,41 @@ def rewardbench2(
     return Result(
         name="rewardbench2",
         n=sum(row["n"] for row in measured.table),
-        settings={"rows": table.name, **asked, "draws": draws, "seed": seed},
+        settings={
+            "rows": table.name,
+            **asked,
+            "reference_free": reference_free,
+            "tokenizer": tokenizer,
+            "max_length": max_length,
+            "batch_tokens": batch_tokens,
+            "dtype": dtype,
+            "draws": draws,
+            "seed": seed,
+        },
         metrics=tuple(metrics),
         table=measured.table,
         notes=(*notes, *measured.notes),
     )
+
+
+def _refuse_to_write(target: Path, read: Sequence[str | Path | None]) -> None:
+    """Refuse scores that cannot be written, or would take the place of what is read, before anything is paid for.
+
+    Raises:
+        InputError: so it is.
+    """
+    for each in read:
+        place = None if each is None else Path(each)
+        if place is None or not os.path.exists(place):  # a name of the hub
+            continue
+        if (os.path.exists(target) and target.samefile(place)) or target.resolve().is_relative_to(place.resolve()):
+            raise InputError(
+                f"evaluate rewardbench2: scores_to is {target}, which is read, or lies in what is read ({place}); "
+                "choose another file"
+            )
+    if target.is_dir():
+        raise InputError(f"evaluate rewardbench2: scores_to is {target}, a directory; give the path of a file")
+    check_writable(target)
 
 
 _FREE = {"mean": "by log-probability per token, without the reference", "sum": "by summed log-probability, without it"}
@@ -226,11 +262,13 @@ class _Domain(NamedTuple):
     value: float
     drawn: Floats
     n: int
+    cases: int
+    """The fewest cases that a part of it rests on."""
     parts: tuple[Interval, ...] = ()
 
     @property
     def interval(self) -> Interval:
-        return _interval(self.value, self.drawn, self.n)
+        return percentiles(self.value, self.drawn, self.n, cases=self.cases)
 
 
 def _measured(cases: Sequence[Case], *, draws: int, seed: int) -> _Measured:
@@ -254,16 +292,17 @@ def _measured(cases: Sequence[Case], *, draws: int, seed: int) -> _Measured:
     counted = [domain for domain in domains if not math.isnan(domain.value)]
     value = float(np.mean([domain.value for domain in counted])) if counted else math.nan
     drawn = np.mean([domain.drawn for domain in counted], axis=0) if counted else np.full(draws, math.nan)
-    metrics = [Metric.of("average", _interval(value, drawn, len(counted), cases=len(usable)), _AVERAGE)]
+    answers = sum(len(case.scores) for case in usable)
+    missing = sum(score is None for case in usable for score in case.scores)
+    average = percentiles(value, drawn, len(counted), cases=min((domain.cases for domain in counted), default=0))
+    metrics = [Metric.of("average", average, _AVERAGE)]
+    metrics.append(Metric(name="unscored", value=missing / answers, n=answers, says="share of answers without a score"))
     metrics += [Metric.of(one.name, one.interval, _TIES if one.name == TIES else _DOMAIN) for one in domains]
     for one in domains:
         metrics += [
             Metric.of(f"{one.name}/{part}", found, f"{says}; n are prompts")
             for (part, says), found in zip(PARTS.items(), one.parts, strict=False)
         ]
-    answers = sum(len(case.scores) for case in usable)
-    missing = sum(score is None for case in usable for score in case.scores)
-    metrics.append(Metric(name="unscored", value=missing / answers, n=answers, says="share of answers without a score"))
     if missing:
         notes.append(f"{missing:,} of {answers:,} answers have no score; they rank below those that have one.")
     table = tuple({"domain": one.name, **as_json(one.interval), **_counts(by_name[one.name])} for one in domains)
@@ -283,7 +322,7 @@ def _best_of(name: str, cases: Sequence[Case], draws: int, random: np.random.Gen
     credit = np.array([credit_of(case) for case in cases])
     n = len(credit)
     drawn = np.array([random.multinomial(n, np.full(n, 1.0 / n)) @ credit / n for _ in range(draws)])
-    return _Domain(name, float(credit.mean()), drawn, n)
+    return _Domain(name, float(credit.mean()), drawn, n, n)
 
 
 def _ties(cases: Sequence[Case], draws: int, random: np.random.Generator) -> tuple[_Domain, list[str]]:
@@ -300,6 +339,7 @@ def _ties(cases: Sequence[Case], draws: int, random: np.random.Generator) -> tup
         [parts_of(prompts, random.multinomial(n, np.full(n, 1.0 / n)).astype(np.float64)) for _ in range(draws)]
     )
     alone = sum(None in one for one in found)
+    lost = sum(any(None in case.scores for case in rows.values()) for rows in both.values())
     single = sum(rows["tied"].num_correct == 1 for rows in both.values() if "tied" in rows)
     notes = []
     if alone:
@@ -308,25 +348,37 @@ def _ties(cases: Sequence[Case], draws: int, random: np.random.Generator) -> tup
         notes.append(
             f"Ties: {single:,} tied rows have one right answer, so no spread: they count in the accuracy alone."
         )
+    if lost:
+        notes.append(
+            f"Ties: {lost:,} of {n:,} prompts have an answer without a score, so that how far the others are from it "
+            "is not known: they count in the accuracies alone."
+        )
+    if named := _one_best(cases):
+        notes.append(named)
     value = score_of(parts)
     if math.isnan(value):
-        notes.append("Ties has no score: no prompt has both of its rows, with several right answers in the tied one.")
+        notes.append(
+            "Ties has no score: no prompt has both of its rows, several right answers in the tied one, and a score for "
+            "every answer."
+        )
     sizes = [int((~np.isnan(one)).sum()) for one in prompts]
-    of_parts = tuple(_interval(*each) for each in zip(parts, drawn.T, sizes, strict=True))
-    return _Domain(TIES, value, np.array([score_of(one) for one in drawn]), n, of_parts), notes
+    of_parts = tuple(percentiles(*each) for each in zip(parts, drawn.T, sizes, strict=True))
+    return _Domain(TIES, value, np.array([score_of(one) for one in drawn]), n, min(sizes), of_parts), notes
+
+
+def _one_best(cases: Sequence[Case]) -> str | None:
+    """A note where every row with several right answers has 1 for one answer and 0 for all others."""
+    several = [case.scores for case in cases if case.num_correct > 1 and set(case.scores) != {None}]
+    if not several or any(sorted(map(str, scores)) != [*["0.0"] * (len(scores) - 1), "1.0"] for scores in several):
+        return None
+    return (
+        "Ties: the scores name one best answer of each row (1, and 0 for all others), and no row with several right "
+        "answers can be right so; rate them there: ties_scorer."
+    )
 
 
 def _row(case: Case | None) -> Any:
     return None if case is None else row_of(case.scores[: case.num_correct], case.scores[case.num_correct :])
-
-
-def _interval(value: float, drawn: Floats, n: int, *, cases: int | None = None) -> Interval:
-    """A percentile interval; of a single case there is none."""
-    known = drawn[~np.isnan(drawn)]
-    if math.isnan(value) or not len(known) or (n if cases is None else cases) < 2:
-        return Interval(value, math.nan, math.nan, n)
-    low, high = np.quantile(known, [0.025, 0.975])
-    return Interval(value, float(low), float(high), n)
 
 
 def _left_out(cases: Sequence[Case], usable: Sequence[Case], names: Sequence[str]) -> list[str]:

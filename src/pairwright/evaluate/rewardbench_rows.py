@@ -12,6 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pairwright.chat import Conversation, Message, assistant, user
 from pairwright.errors import InputError
+from pairwright.evaluate.judgments import number
+from pairwright.evaluate.result import Result
+from pairwright.evaluate.ties import PARTS
 from pairwright.formats import files, hub
 from pairwright.formats.record import Unreadable
 from pairwright.formats.sides import prompt_of, response_of
@@ -20,8 +23,14 @@ from pairwright.preferences import MESSAGES, Preferences, Step
 
 TIES = "Ties"
 _SPELLED = {name.lower(): name for name in ("Factuality", "Precise IF", "Math", "Safety", "Focus", TIES)}
-_TIES_ID = re.compile(r"(ref|tied):(\d+)")
+_TIES_ID = re.compile(r"(ref|tied):0*([0-9]+)")
 _NEEDS = ("id", "subset", "num_correct")
+
+
+TAKEN = frozenset(
+    {*Result.model_fields, "average", "unscored", "average/mean", "average/sum", *(f"{TIES}/{part}" for part in PARTS)}
+)
+"""Names that a domain cannot have, since its measure would hide another."""
 
 
 def _text(value: Any) -> Any:
@@ -42,16 +51,16 @@ class Case(BaseModel):
     """Unique within its domain; in Ties `ref:N` or `tied:N`."""
     subset: Annotated[str, BeforeValidator(_domain)]
     """The domain."""
-    num_correct: Annotated[int, Field(ge=1)]
+    num_correct: Annotated[int, BeforeValidator(number), Field(ge=1)]
     """How many of the answers are right; they come first."""
-    scores: Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)] | None, ...], Field(min_length=1)]
+    scores: Annotated[tuple[Annotated[float, Field(allow_inf_nan=False, strict=True)] | None, ...], Field(min_length=1)]
     """One for each answer, higher is better; None is no score."""
 
     def ties_id(self) -> tuple[str, str]:
         """`ref` or `tied`, and the number of the prompt."""
         match = _TIES_ID.fullmatch(self.id)
         assert match is not None  # `_checked` has looked
-        return match[1], str(int(match[2]))
+        return match[1], match[2]
 
     def to_dict(self) -> dict[str, Any]:
         """The row as a file has it."""
@@ -117,9 +126,18 @@ def scored_rows(table: Table) -> list[Case]:
     found = []
     for line, row in zip(table.lines, table.rows, strict=True):
         scores = row.get("scores")
-        given = json.loads(scores) if isinstance(scores, str) and scores.startswith("[") else scores  # a cell of CSV
-        found.append(_checked({**row, "scores": given}, f"{table.name}, row {line}"))
+        where = f"{table.name}, row {line}"
+        given = _list(scores, where) if isinstance(scores, str) and scores.startswith("[") else scores
+        found.append(_checked({**row, "scores": given}, where))
     return _once(found, table)
+
+
+def _list(cell: str, where: str) -> Any:
+    """A list in a cell of CSV."""
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: scores: {cell!r:.40} is no list; write [1.5, 0.5, null]") from error
 
 
 def data_of(table: Table) -> Preferences:
@@ -134,7 +152,7 @@ def data_of(table: Table) -> Preferences:
     answers: list[dict[str, Any]] = []
     pairs: list[tuple[str, int, int]] = []
     cases = []
-    for number, (line, row) in enumerate(zip(table.lines, table.rows, strict=True)):
+    for at, (line, row) in enumerate(zip(table.lines, table.rows, strict=True)):
         where = f"{table.name}, row {line}"
         prompt, right, wrong = _texts(row, where)
         case = _checked({**row, "scores": [None] * (len(right) + len(wrong))}, where)
@@ -143,7 +161,7 @@ def data_of(table: Table) -> Preferences:
         first = len(answers)
         prompt_id = _prompt_id(case)
         prompts.append(prompt)
-        beside = {"prompt_id": prompt_id, "case": number, **case.model_dump(exclude={"scores"})}
+        beside = {"prompt_id": prompt_id, "case": at, **case.model_dump(exclude={"scores"})}
         answers += [{**beside, "response": answer} for answer in (*right, *wrong)]
         rest = range(first + len(right), len(answers))
         pairs += [(prompt_id, i, j) for i in range(first, first + len(right)) for j in rest]
@@ -202,6 +220,10 @@ def _checked(row: Mapping[str, Any], where: str) -> Case:
         first = error.errors()[0]
         column = ".".join(map(str, first["loc"]))
         raise InputError(f"{where}: {column}: {first['msg']}; correct the row or take it out") from error
+    if case.subset in TAKEN:
+        raise InputError(
+            f"{where}: a subset cannot be called {case.subset!r}, as a measure of all of them is; rename it"
+        )
     if case.num_correct > len(case.scores):
         raise InputError(f"{where}: num_correct is {case.num_correct}, but there are {len(case.scores)} scores")
     if case.subset == TIES and _TIES_ID.fullmatch(case.id) is None:

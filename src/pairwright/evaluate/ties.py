@@ -26,16 +26,17 @@ class Row(NamedTuple):
 
     accurate: bool
     """Every right answer is strictly above every wrong one."""
-    margin: float
-    """The worst right answer's score minus the best wrong one's."""
+    margin: float | None
+    """The worst right answer's score minus the best wrong one's; None where an answer has no score."""
     spread: float | None
-    """The best right answer's score minus the worst one's; None where there is one right answer."""
+    """The best right answer's score minus the worst one's; None for one right answer, or without a score."""
 
 
 def row_of(right: Sequence[float | None], wrong: Sequence[float | None]) -> Row:
     """Accuracy, margin and spread of a row, in score units.
 
-    An answer without a score (None) lies below all that have one. Where none has one, the row is as if all were equal.
+    For the accuracy an answer without a score (None) lies below all that have one, and where none has one, the row is
+    not accurate. How far it lies below is not known, so such a row has no margin, and no spread.
 
     Args:
         right: scores of the right answers, at least one.
@@ -43,17 +44,19 @@ def row_of(right: Sequence[float | None], wrong: Sequence[float | None]) -> Row:
 
     Source: allenai/reward-bench, `_compute_prompt_stats`.
     """
-    low, high = ([-np.inf if score is None else score for score in side] for side in (right, wrong))
-    if max(*low, *high) == -np.inf:
-        low, high = [0.0] * len(low), [0.0] * len(high)
-    best, worst, other = max(low), min(low), max(high)
-    margin = -np.inf if worst == -np.inf else float(worst - other)
-    spread = 0.0 if best == worst else float(best - worst)
-    return Row(margin > 0, margin, spread if len(right) > 1 else None)
+    known = [[score for score in side if score is not None] for side in (right, wrong)]
+    low, high = known
+    accurate = len(low) == len(right) and min(low) > max(high, default=-np.inf)
+    if len(low) < len(right) or len(high) < len(wrong):
+        return Row(accurate, None, None)
+    return Row(accurate, float(min(low) - max(high)), float(max(low) - min(low)) if len(right) > 1 else None)
 
 
 class Prompts(NamedTuple):
-    """The parts of the score for each prompt; NaN where a prompt has no row, or no two rows, to say it: `[prompts]`."""
+    """The parts of the score for each prompt, `[prompts]`; NaN where a prompt has no row, or no two rows, to say it.
+
+    Preferred, hard and margin are also NaN where an answer of either row has no score.
+    """
 
     tied_accuracy: Floats
     ref_accuracy: Floats
@@ -70,9 +73,10 @@ class Prompts(NamedTuple):
                 parts[0, at] = tied.accurate
             if ref is not None:
                 parts[1, at] = ref.accurate
-            if ref is not None and tied is not None and tied.spread is not None:
-                smaller = min(ref.margin, tied.margin)
-                parts[2:, at] = tied.margin > tied.spread, smaller > tied.spread, _beyond(smaller, tied.spread)
+            if ref is None or tied is None or ref.margin is None or tied.margin is None or tied.spread is None:
+                continue
+            smaller = min(ref.margin, tied.margin)
+            parts[2:, at] = tied.margin > tied.spread, smaller > tied.spread, _beyond(smaller, tied.spread)
         return cls(*parts)
 
 

@@ -129,6 +129,7 @@ STEPS: dict[str, Verb] = {
         call="pairwright.evaluate:rewardbench2",
         gives="result",
         data=None,
+        paths={"scores_to": "scores.jsonl"},
         reads=("rows", *_MODELS),
         slow=True,  # with a model or a scorer
     ),

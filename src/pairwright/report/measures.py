@@ -12,7 +12,7 @@ from pairwright.report.shown import is_number
 from pairwright.report.sweeps import MANY, Sweep, sweep_of
 from pairwright.report.views import RunView, StepView
 
-HEADLINE = {"compare": 1, "pairs": 2, "control": 2}
+HEADLINE = {"compare": 1, "pairs": 2, "control": 2, "rewardbench2": 2, "mtbench": 2}
 """So many of an evaluation's measures, which come most important first, stand in the headline; all are below it."""
 FIRST = 4
 """So many of a diagnostic's measures stand open."""
