@@ -10,7 +10,6 @@ import pytest
 
 from pairwright.chat import assistant, user
 from pairwright.errors import InputError
-from pairwright.evaluate import length_controlled as lc
 from pairwright.evaluate import winrate
 from pairwright.preferences import Preferences
 

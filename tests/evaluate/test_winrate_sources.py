@@ -150,6 +150,16 @@ def test_the_second_model_is_named_where_there_are_several(tmp_path):
         winrate(mine, against_generator="x")
 
 
+def test_a_second_model_of_scored_answers_is_named_where_there_are_several(tmp_path):
+    """Over the base a wins both prompts, b one."""
+    several = answers({f"q{i}": [("a", 1.0, "x"), ("b", float(i), "x"), ("base", 0.5, "y")] for i in range(2)})
+    several.save(tmp_path / "all")
+    asked = {"generator": "a", "opponent": "base", "against": tmp_path / "all", "draws": 2}
+    with pytest.raises(InputError, match="name the model as against_generator; the answers are of a, b, base"):
+        winrate(several, **asked)
+    assert rate(winrate(several, against_generator="b", **asked), "difference") == pytest.approx(50.0)
+
+
 def test_two_models_are_paired_by_text_where_one_file_has_no_numbers(tmp_path):
     """Numbers in one file alone, in the other order: 1, 0 and 1 against 0, 0 and 1, by the prompts' texts."""
     mine = [{**row, "instruction_id": 7 - i} for i, row in enumerate(rows([2.0, 1.0, 2.0]))]

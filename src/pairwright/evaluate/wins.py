@@ -117,9 +117,9 @@ def _sides(answers: Preferences, generator: str | None, opponent: str | None, se
             raise InputError(
                 f"evaluate winrate: no answer is of {what} {asked!r}{nearest(asked, names)}; there are {told}"
             )
-    if generator is None and opponent is None:
+    if generator is None and (opponent is None or len(names) != 2):
         raise InputError(f"evaluate winrate: name the model as {setting}; the answers are of {told}")
-    if (generator is None or opponent is None) and len(names) != 2:
+    if opponent is None and len(names) != 2:
         raise InputError(f"evaluate winrate: name both {setting} and opponent; the answers are of {told}")
     if generator is None:
         generator = next(name for name in names if name != opponent)
