@@ -22,10 +22,12 @@ from pairwright.worlds.tabular import (
     Floats,
     Rows,
     Tabular,
+    best_all,
     best_random,
     disjoint,
     make,
     mean_of,
+    noisy,
     normalised,
     preferences,
     rows_of,
@@ -168,47 +170,65 @@ def prompt_only(setup: Setup) -> Outcome:
 def unlearning_order(setup: Setup) -> Outcome:
     """Log-probabilities of rejected answers with a score of 5 and more: the start, relabelled and plain training.
 
-    The paper does not say under which goal it reads a relabelled model; all readings are given, no goal first.
+    Once on one pair for each prompt, the best answer against a random other, and once on all such pairs, which is the
+    population of these. The paper does not say under which goal it reads a relabelled model; no goal is the headline.
     """
-    readings = ("no goal", "asked 10", "asked its score")
-    lost: dict[str, list[float]] = {name: [] for name in ("plain", *readings)}
+    lost: dict[str, dict[str, list[float]]] = {"sample": {}, "population": {}}
     for seed in range(setup.seeds):
         world = make(prompts=100, answers=4, seed=seed)
-        pairs = best_random(world.gold, np.random.default_rng([seed, 5]))
-        good = world.gold[pairs.prompt, pairs.rejected] >= GOOD
-        prompt, rejected = pairs.prompt[good], pairs.rejected[good]
-        relabelled = rows_of(relabel(preferences(world.gold, pairs), "ra"), world.gold.shape[1])
-        plain, ra = (_learn(world, rows, 0.1, UNLEARNING_RATE) for rows in (pairs, relabelled))
-        own = np.full(len(world.gold), np.nan)
-        own[prompt] = world.gold[prompt, rejected]
-        policies = {
-            "plain": plain.at(None),
-            "no goal": ra.at(None),
-            "asked 10": ra.at(HIGHEST),
-            "asked its score": ra.at(own),
+        kinds = {
+            "sample": best_random(world.gold, np.random.default_rng([seed, 5])),
+            "population": best_all(world.gold),
         }
-        for name, policy in policies.items():
-            lost[name].append(float((world.start - policy)[prompt, rejected].mean()))
-    means = {name: mean_interval(values) for name, values in lost.items()}
-    kept = {name: paired_difference(lost["plain"], lost[name]) for name in readings}
-    order = all(each.low > 0 for each in kept.values()) and means["no goal"].low > 0
+        for kind, pairs in kinds.items():
+            for name, value in _lost(world, pairs).items():
+                lost[kind].setdefault(name, []).append(value)
+    means = {kind: {name: mean_interval(values) for name, values in each.items()} for kind, each in lost.items()}
+    kept = {
+        kind: {name: paired_difference(each["plain"], each[name]) for name in each if name != "plain"}
+        for kind, each in lost.items()
+    }
+    above = all(each.low > 0 for names in kept.values() for each in names.values())
+    below = all(names["no goal"].low > 0 for names in means.values())
+    one, all_pairs = means["sample"], means["population"]
     return Outcome(
-        verdict="holds" if order and means["plain"].value > 2 * means["no goal"].value else "does not hold",
-        says=f"Good rejected answers lose {means['plain'].value:.2f} nats by plain DPO. By relabelled training they "
-        "lose "
-        f"{means['no goal'].value:.2f} without a goal, {means['asked 10'].value:.2f} asked for 10, and "
-        f"{means['asked its score'].value:.2f} asked for their own score (below 0 they gain). The order start > "
-        "relabelled > plain depends on the goal under which the model is read, which the paper does not give: asked "
-        "for no goal, which is the middle of the scale here, the relabelled model stands above the start.",
-        metrics=(
-            *(Metric.of(f"lost/{name}", each, "Nats lost since the start.") for name, each in means.items()),
-            *(
-                Metric.of(f"kept/{name}", each, "Nats plain DPO loses more than RA so read.")
-                for name, each in kept.items()
-            ),
+        verdict="holds" if above and below else "does not hold",
+        says=f"Good rejected answers lose {one['plain'].value:.2f} nats by plain DPO. By relabelled training they lose "
+        f"{one['no goal'].value:.2f} read without a goal, {one['asked 10'].value:.2f} asked for 10, "
+        f"{one['asked its score'].value:.2f} asked for their own score (below 0 they gain). On all such pairs: "
+        f"{all_pairs['plain'].value:.2f}, and {all_pairs['no goal'].value:.2f}, {all_pairs['asked 10'].value:.2f}, "
+        f"{all_pairs['asked its score'].value:.2f}. "
+        + ("Relabelled training loses less under every goal. " if above else "")
+        + (
+            "" if below else "It is not below the start without a goal, which is the middle of the scale in this world."
         ),
-        table=tuple({"policy": name, "lost": each.value} for name, each in means.items()),
+        metrics=tuple(
+            Metric.of(f"{what}/{kind}/{name}", each, says)
+            for what, found, says in (
+                ("lost", means, "Nats that good rejected answers lost since the start."),
+                ("kept", kept, "Nats that plain DPO took from them more than RA so read."),
+            )
+            for kind, names in found.items()
+            for name, each in names.items()
+        ),
+        table=tuple(
+            {"pairs": kind, "policy": name, "lost": each.value}
+            for kind, names in means.items()
+            for name, each in names.items()
+        ),
     )
+
+
+def _lost(world: Tabular, pairs: Rows) -> dict[str, float]:
+    """Mean nats that rejected answers with a good score lost since the start, by training and reading."""
+    good = world.gold[pairs.prompt, pairs.rejected] >= GOOD
+    prompt, rejected = pairs.prompt[good], pairs.rejected[good]
+    relabelled = rows_of(relabel(preferences(world.gold, pairs), "ra"), world.gold.shape[1])
+    plain, ra = (_learn(world, rows, 0.1, UNLEARNING_RATE) for rows in (pairs, relabelled))
+    policies = {"plain": plain.at(None), "no goal": ra.at(None), "asked 10": ra.at(HIGHEST)}
+    found = {name: float((world.start - policy)[prompt, rejected].mean()) for name, policy in policies.items()}
+    own = [ra.at(float(world.gold[p, y]))[p, y] for p, y in zip(prompt, rejected, strict=True)]
+    return found | {"asked its score": float((world.start[prompt, rejected] - np.array(own)).mean())}
 
 
 def _verdict(gain: Interval) -> Any:
@@ -220,7 +240,7 @@ def suboptimality(setup: Setup) -> Outcome:
 
     Answers are perceived by six features, gold is linear in one of them with an error; scores come from a judge.
     """
-    sizes = (25, 100, 400) if setup.quick else (25, 50, 100, 200, 400)
+    sizes = (25, 100) if setup.quick else (25, 50, 100, 200, 400)
     gaps = np.array([[_gap(size, seed) for size in sizes] for seed in range(2 * setup.seeds)])
     (slope,) = grouped_bootstrap(lambda at: [_slope(gaps[at].mean(axis=0), sizes)], list(range(len(gaps))))
     fall = paired_difference(gaps[:, 0], gaps[:, -1])
@@ -255,9 +275,9 @@ def _gap(size: int, seed: int) -> float:
     draw = np.random.default_rng([seed, 13])
     seen = features(world.gold, draw)
     old, new = slice(None, size), slice(size, None)
-    judged = np.clip(world.gold[old] + draw.standard_normal(world.gold[old].shape), 1, HIGHEST)
-    pairs = best_random(np.round(judged * 2) / 2, draw)
-    relabelled = rows_of(relabel(preferences(np.round(judged * 2) / 2, pairs), "ra"), 4)
+    judged = noisy(world.gold[old], 1.0, draw)
+    pairs = best_random(judged, draw)
+    relabelled = rows_of(relabel(preferences(judged, pairs), "ra"), judged.shape[1])
     beta = len(relabelled.prompt) ** -0.5
     anchor = (pairs._replace(goal=np.full(len(pairs.prompt), HIGHEST)), beta * len(relabelled.prompt) ** -0.5)
     trained = descend(

@@ -12,7 +12,7 @@ from pairwright.evaluate.result import Metric
 from pairwright.losses import dpo, hinge, ipo_sum, r_dpo
 from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.fitted import Loss, bradley_terry, minimise, population
-from pairwright.stats import mean_interval, paired_difference
+from pairwright.stats import Interval, mean_interval, paired_difference
 from pairwright.worlds.tabular import Floats, Rows, Tabular, drawn, kl, make, mean_of, normalised, tilted
 
 LOSSES: dict[str, Loss] = {
@@ -34,7 +34,12 @@ def hump_noisy_labels(setup: Setup) -> Outcome:
     """
     worlds = _worlds(setup)
     labels = [labelled(world, world.gold, pairs=12, turned=0.2, seed=seed) for seed, world in enumerate(worlds)]
-    return _hump(worlds, labels)
+    tried = (
+        " Nor did gold fall below the start with a spread of 2, 4 to 30 pairs a prompt, 30% of the labels turned, or a "
+        "tenth of the ridge (docs/log.md): an answer that won by luck is, in the mean, no worse than any."
+    )
+    found = _hump(worlds, labels)
+    return found if found.verdict == "holds" else found.model_copy(update={"says": found.says + tried})
 
 
 def hump_hijacked_judge(setup: Setup) -> Outcome:
@@ -43,12 +48,12 @@ def hump_hijacked_judge(setup: Setup) -> Outcome:
     for seed, world in enumerate(_worlds(setup)):
         trapped, said = hijacked(world, share=0.1, seed=seed)
         worlds.append(trapped)
-        labels.append(labelled(trapped, said, pairs=30, turned=0.2, seed=seed))
+        labels.append(labelled(trapped, said, pairs=60, turned=0.2, seed=seed))
     return _hump(worlds, labels)
 
 
 def _worlds(setup: Setup) -> list[Tabular]:
-    return [make(prompts=15 if setup.quick else 40, answers=20, seed=seed) for seed in range(setup.seeds)]
+    return [make(prompts=10 if setup.quick else 30, answers=20, seed=seed) for seed in range(setup.seeds)]
 
 
 def hijacked(world: Tabular, *, share: float, seed: int) -> tuple[Tabular, Floats]:
@@ -88,12 +93,14 @@ def _hump(worlds: Sequence[Tabular], labels: Sequence[Rows]) -> Outcome:
         at = np.array(points)
         top = peak(at[:, 2], at[:, 3], fit=partial(law, start=0.0), groups=at[:, 0].tolist(), draws=500)
         by_seed = at[:, 3].reshape(len(worlds), len(BETAS))
-        fall = paired_difference(by_seed.max(axis=1), by_seed[:, 0])
+        fall, gain = _fall(by_seed)
         found[name] = (fall, top.identified)
         inside = top.d if top.identified else mean_interval([])
         metrics += [
-            Metric.of(f"{name}/fall", fall, "Gold at the best beta of a seed less gold at the smallest beta."),
-            Metric.of(f"{name}/gain", mean_interval(by_seed.max(axis=1)), "Gold at the best beta less the start's."),
+            Metric.of(
+                f"{name}/fall", fall, "Gold at the best beta, as other seeds choose it, less gold at the smallest."
+            ),
+            Metric.of(f"{name}/gain", gain, "Gold at that beta less the start's."),
             Metric.of(
                 f"{name}/peak", inside, "sqrt(KL) where the fitted law is highest; none: " + (top.why or "found")
             ),
@@ -107,7 +114,7 @@ def _hump(worlds: Sequence[Tabular], labels: Sequence[Rows]) -> Outcome:
     said = ", ".join(f"{name} {fall.value:.2f}" for name, (fall, _) in found.items())
     return Outcome(
         verdict="holds" if len(fell) == len(found) else "does not hold" if flat else "not identified",
-        says=f"From the best beta of a seed to the smallest, the mean gold score falls by {said} points of 10 (a hump "
+        says=f"From the best beta to the smallest the mean gold score falls by {said} points of 10 (a hump "
         f"is a fall of more than {MATTERS:g}). The law d (a - b log d) has its highest point within the distances "
         f"measured for {', '.join(tops) or 'none'}.",
         metrics=tuple(metrics),
@@ -123,6 +130,19 @@ def _hump(worlds: Sequence[Tabular], labels: Sequence[Rows]) -> Outcome:
             ),
         ),
     )
+
+
+def _fall(gold: Floats) -> tuple[Interval, Interval]:
+    """Gold at the best beta less gold at the smallest, and gold at the best beta.
+
+    The best beta for a seed is that of the other seeds: one chosen by the seed itself would be best by luck as well.
+
+    Args:
+        gold: above the start, [seeds, betas], the smallest beta first.
+    """
+    others = (gold.sum(axis=0) - gold).argmax(axis=1)
+    best = gold[np.arange(len(gold)), others]
+    return paired_difference(best, gold[:, 0]), mean_interval(best)
 
 
 def labelled(world: Tabular, reward: Floats, *, pairs: int, turned: float, seed: int) -> Rows:

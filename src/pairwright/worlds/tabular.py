@@ -139,6 +139,15 @@ def best_random(scores: Floats, draw: np.random.Generator) -> Rows:
     return by_score(prompts, chosen, other, scores)
 
 
+def best_all(scores: Floats) -> Rows:
+    """The best-scored answer of each prompt against every other: the population from which `best_random` draws."""
+    prompts, answers = scores.shape
+    prompt = np.repeat(np.arange(prompts), answers - 1)
+    chosen = scores.argmax(axis=1)[prompt]
+    other = (chosen + np.tile(np.arange(1, answers), prompts)) % answers
+    return by_score(prompt, chosen, other, scores)
+
+
 def disjoint(scores: Floats, draw: np.random.Generator) -> Rows:
     """Every answer in one pair (with an odd number, one in none), at random; ties are left out."""
     order = np.argsort(draw.random(scores.shape), axis=1)[:, : 2 * (scores.shape[1] // 2)]
