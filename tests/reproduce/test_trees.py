@@ -19,19 +19,6 @@ from pairwright.worlds.tree import Tree, along, best_answers, leaf_of, make, nor
 QUICK = Setup(seeds=2, quick=True)
 
 
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    """What a check keeps for its sisters must not come from another test."""
-    for kept in (
-        trees._credit,
-        tree_training._unseen_mass,
-        tree_training._chosen_rewards,
-        tree_epochs._epoch,
-        tree_epochs._start,
-    ):
-        kept.cache_clear()
-
-
 def test_claims_are_known_by_their_names_and_their_checks_are_there() -> None:
     for name, claim in TREE.items():
         assert claim.name == name

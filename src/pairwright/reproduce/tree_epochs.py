@@ -79,11 +79,10 @@ def turning_points(setup: Setup) -> Outcome:
         ),
         says="The signal that the paper has for a loss fires in "
         f"{', '.join(f'{fired[name].value:.0%} ({name})' for name in fired)} of trainings; gold ends below its peak in "
-        f"{', '.join(f'{share:.0%}' for share in lower)}. From the start on the entropy of next tokens goes "
-        f"down (DPO: {rows[0]['entropy_before']:.2f} to {rows[0]['entropy_after']:.2f} bits) and the mass of the top "
-        f"{TOP} up (hinge: {rows[-1]['mass_before']:.2f} to {rows[-1]['mass_after']:.2f}). In the paper the "
-        "entropy of DPO and IPO rises before it turns; here, where the answers come from the reference, nothing rises "
-        "first and so nothing reverses.",
+        f"{', '.join(f'{share:.0%}' for share in lower)}. The entropy of the top {TOP} next tokens goes from "
+        f"{rows[0]['entropy_before']:.2f} to {rows[0]['entropy_after']:.2f} bits with DPO, and their mass from "
+        f"{rows[-1]['mass_before']:.2f} to {rows[-1]['mass_after']:.2f} with hinge. The signals wait for a rise of "
+        "entropy that turns, as in the paper, and for a fall of mass: a policy that only sharpens shows neither.",
         metrics=tuple(
             Metric.of(f"fired/{name}", each, "Share of trainings in which the loss's signal fired; trees of a seed.")
             for name, each in fired.items()

@@ -221,19 +221,22 @@ def credit_finds_errors(setup: Setup) -> Outcome:
 def credit_beats_likelihood(setup: Setup) -> Outcome:
     """The same against the plain log-probability of the trained policy."""
     rows = _credit(setup.seeds, setup.quick)
-    gain = {
-        beta: over_seeds(rows[beta, "trained", "implicit"][:, 0] - rows[beta, "trained", "logp"][:, 0], setup.seeds)
-        for beta in CREDIT_BETAS
-    }
+    exact, gain = (
+        {
+            beta: over_seeds(rows[beta, arm, "implicit"][:, 0] - rows[beta, arm, "logp"][:, 0], setup.seeds)
+            for beta in CREDIT_BETAS
+        }
+        for arm in ("optimal", "trained")
+    )
     return Outcome(
         verdict=decided(
             yes=all(each.low > 0 for each in gain.values()), no=any(each.high < 0 for each in gain.values())
         ),
         says="The implicit reward's AUROC minus that of the policy's own log-probability is "
         f"{', '.join(f'{gain[b].value:+.3f} [{gain[b].low:+.3f}, {gain[b].high:+.3f}] at beta {b:g}' for b in gain)}. "
-        "The optimal policy has the same order, so it is no fault of training. Likely reason: answers come from the "
-        "reference and the replaced token does not, so what the reference finds unlikely is a hint too (its own AUROC "
-        f"is {rows[0.5, 'trained', 'ref'][:, 0].mean():.2f}), and the ratio divides it away.",
+        f"Of the exact optimum it is {', '.join(f'{each.value:+.3f}' for each in exact.values())}. Answers come from "
+        "the reference and the replaced token does not, so what the reference finds unlikely is a hint too (its own "
+        f"AUROC is {rows[CREDIT_BETAS[0], 'trained', 'ref'][:, 0].mean():.2f}), and the ratio divides it away.",
         metrics=tuple(
             Metric.of(f"over_logp/beta {beta:g}", each, "AUROC above that of the policy's log-probability, trained.")
             for beta, each in gain.items()
