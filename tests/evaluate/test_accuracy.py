@@ -146,6 +146,32 @@ def test_there_is_no_matrix_where_pairs_were_left_out(shared):
     assert "easy" not in {metric.name for metric in result.metrics}
 
 
+@pytest.mark.parametrize("moved", ["slice", "chosen", "rejected", "nothing"])
+def test_pairs_of_rm_bench_that_lie_in_no_nines_are_said(shared, moved):
+    """Nines that begin late, or of which one right or one wrong answer is another."""
+    prefs = read(shared("data/extra/rmbench_sample.jsonl.gz"))
+    pairs = prefs.pairs.head(27).collect()
+    changes = {
+        "slice": lambda: pairs.slice(1, 18),
+        "chosen": lambda: pairs.with_columns(
+            chosen_id=pl.Series(
+                [pairs["chosen_id"][3], *pairs["chosen_id"].to_list()[1:]], dtype=pairs["chosen_id"].dtype
+            )
+        ),
+        "rejected": lambda: pairs.with_columns(
+            rejected_id=pl.Series(
+                [pairs["rejected_id"][1], *pairs["rejected_id"].to_list()[1:]], dtype=pairs["rejected_id"].dtype
+            )
+        ),
+        "nothing": lambda: pairs,
+    }
+    part = Preferences.of(prefs.prompts, prefs.responses, changes[moved]().lazy(), prefs.lineage)
+    result = accuracy(part, scorer=f"{__name__}:by_length", draws=20)
+    there = "easy" in {metric.name for metric in result.metrics}
+    assert there == (moved == "nothing")
+    assert any("There is no matrix of styles" in note for note in result.notes) != there
+
+
 def test_domains_of_rm_bench(shared):
     path = shared("data/extra/rmbench_sample.jsonl.gz")
     result = accuracy(read(path), scorer=f"{__name__}:by_length", by="domain", draws=20)
@@ -187,6 +213,32 @@ def test_orders_that_differ_by_hand():
     assert value(result, "accuracy_swapped") == pytest.approx(1 / 5)
     assert value(result, "accuracy_both") == pytest.approx(1 / 5)
     assert value(result, "accuracy_net") == pytest.approx(2 / 5)
+
+
+def test_shares_of_both_orders_are_of_prompts_where_a_prompt_has_several_pairs():
+    """Each of 40 prompts five times, right in both orders in 20: as uncertain as 40 pairs."""
+    prefs = data([(1, 0), (0, 1)] * 20)
+    responses = prefs.responses.with_columns(score_swapped=pl.col("score"))
+    often = Preferences.of(prefs.prompts, responses, pl.concat([prefs.pairs] * 5))
+    result = accuracy(often, scores=["score"])
+    for name in ("accuracy_swapped", "accuracy_both", "accuracy_net"):
+        metric = result.metric(name)
+        assert (metric.value, metric.n) == (0.5, 200)
+        assert metric.high - metric.low == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.1)
+
+
+def test_pairs_without_the_other_order_are_counted():
+    prefs = data([(1, 0), (1, 0), (0, 1)])
+    responses = prefs.responses.with_columns(pl.Series("score_swapped", [1.0, 0.0, None, 0.0, 1.0, 0.0]))
+    result = accuracy(Preferences.of(prefs.prompts, responses, prefs.pairs), scores=["score"])
+    assert (value(result, "accuracy_both"), result.metric("accuracy_both").n) == (0.5, 2)
+    assert any("1 of 3 pairs have score in one order alone" in note for note in result.notes)
+
+
+def test_a_mean_over_groups_of_one_prompt_has_no_interval():
+    result = accuracy(data([(1, 0), (0, 1), (1, 0)], domain=["a", "b", "b"]), by="domain", draws=50)
+    assert (result.metric("average").value, result.metric("average").low) == (0.75, None)
+    assert {"reference_free", "tokenizer", "max_length", "batch_tokens", "dtype"} <= result.settings.keys()
 
 
 def test_an_aligned_model_scores_the_pairs(tmp_path):

@@ -115,6 +115,57 @@ def test_files_of_the_first_version_are_read_too(tmp_path):
     assert any("1 games were recorded with another verdict than their text has" in note for note in result.notes)
 
 
+def test_a_recorded_null_is_no_verdict_whatever_the_text_says(tmp_path):
+    rows = judged(EXAMPLE)
+    rows[0]["games"][0] = {"score": None, "judgment": "so [[A>B]]"}
+    result = arena([write(tmp_path / "m.jsonl", rows)], draws=20)
+    assert value(result, "failed") == pytest.approx(1 / 3)
+
+
+def test_games_that_agree_on_the_winner_are_counted(tmp_path):
+    """The model won both, lost both, tied both: three; one win each, and a win with a tie, are none."""
+    games = [("B>A", "A>>B"), ("A>B", "B>A"), ("A=B", "A=B"), ("A>B", "A>B"), ("B>A", "A=B")]
+    result = arena([write(tmp_path / "m.jsonl", judged(games))], draws=20)
+    assert result.table[0]["agreeing"] == 3
+
+
+def test_an_interval_of_strength_has_no_end_where_draws_are_all_won(tmp_path):
+    """Four of five prompts are won: a draw of five has none of the lost one with probability 0.8^5 = 0.33.
+
+    So the upper end is infinite; the lower one is that of a share, at 2.5%: binomial(5, 0.8) is below 2 of 5 in 0.7%,
+    and below 3 in 5.8%, so the quantile is 2 of 5.
+    """
+    games = [("B>A", "A>B")] * 4 + [("A>B", "B>A")]
+    metric = arena([write(tmp_path / "m.jsonl", judged(games))], draws=4000).metric("strength")
+    assert metric.value == pytest.approx(np.log(4))
+    assert metric.low == pytest.approx(np.log(2 / 3))
+    assert metric.high is None
+    turned = arena([write(tmp_path / "n.jsonl", judged([(MIRROR[a], MIRROR[b]) for a, b in games]))], draws=4000)
+    assert (turned.metric("strength").low, turned.metric("strength").high) == (None, pytest.approx(np.log(3 / 2)))
+
+
+def test_five_judges_of_one_mind_are_one(tmp_path, styled):
+    """80 prompts, half won in both games, by each of five judges: the standard error is that of 80."""
+    games = [("B>A", "A>B"), ("A>B", "B>A")] * 40
+    rows = [{**row, "judge": f"j{n}"} for n in range(5) for row in judged(games)]
+    metric = arena([write(tmp_path / "m.jsonl", rows)], draws=4000).metric("score")
+    assert (metric.value, metric.n) == (0.5, 80)
+    assert metric.high - metric.low == pytest.approx(2 * 1.96 * 0.5 / 80**0.5, rel=0.08)
+    answers = [write(tmp_path / "a.jsonl", [*lengths("m", 80, 300, 1), *lengths("base", 80, 300, 2)])]
+    control = {"answers": answers, "control": ("length",), "draws": 300}
+    five = arena([tmp_path / "m.jsonl"], **control).metric("controlled")
+    one = arena([write(tmp_path / "n.jsonl", judged(games))], **control).metric("controlled")
+    assert five.high - five.low == pytest.approx(one.high - one.low, rel=0.15)
+    assert one.high - one.low == pytest.approx(2 * 1.96 * 0.5 / 80**0.5, rel=0.25)
+
+
+def test_one_prompt_of_a_model_has_no_interval(tmp_path):
+    rows = [*judged(EXAMPLE), *judged(EXAMPLE[:1], model="n")]
+    result = arena([write(tmp_path / "m.jsonl", rows)], draws=50)
+    assert result.metric("score/m").low is not None
+    assert (result.metric("score/n").low, result.metric("score/n").high) == (None, None)
+
+
 def test_every_category_and_model_has_numbers_of_its_own(tmp_path):
     """Upstream empties the data after its first category."""
     rows = [*judged([("B>A", "A>B")] * 3 + [("A>B", "B>A")]), *judged([("B>A", "A>B"), ("A>B", "B>A")], model="n"),
@@ -261,6 +312,128 @@ def test_each_part_of_style_is_held_still_alone_and_together(styled, control, co
     assert any("do not differ in headers, lists" in note for note in result.notes) == ("markdown" in control)
 
 
+def test_style_is_in_deviations_over_battles_of_which_a_strong_verdict_is_several(tmp_path):
+    """Twelve prompts, strong verdicts at the longer answers: mean and spread (with n - 1) are of the 30 battles."""
+    verdicts = [("B>>A", "A>B"), ("A>B", "A>B"), ("B>A", "B>A"), ("A>B", "B>A")] * 3
+    mine, base = lengths("m", 12, 300, 1), lengths("base", 12, 300, 2)
+    rows, design, won = judged(verdicts), [], []
+    style = gaps(mine, base)[:, 0]
+    for number, pair in enumerate(verdicts):
+        for label, wins in zip(pair, ("B", "A"), strict=True):
+            times = 3 if ">>" in label else 1
+            design += [style[number]] * times
+            won += [label.startswith(wins)] * times
+    regression = pytest.importorskip("sklearn.linear_model").LogisticRegression
+    columns = np.column_stack([np.ones(len(design)), design])
+    fit = regression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=5000).fit(columns, won).coef_[0]
+    answers = [write(tmp_path / "answers.jsonl", [*mine, *base])]
+    result = arena([write(tmp_path / "m.jsonl", rows)], answers=answers, control=("length",), draws=10)
+    assert len(design) == 30
+    assert value(result, "style_length") == pytest.approx(fit[1] * np.std(design, ddof=1), rel=1e-3)
+    assert value(result, "controlled") == pytest.approx(chances(fit[0] + fit[1] * np.mean(design)), rel=1e-3)
+    assert value(result, "equal_style") == pytest.approx(chances(fit[0]), rel=1e-3)
+
+
+def test_numbers_as_upstream_are_mean_or_median_with_quantiles_of_5_and_95_percent(tmp_path):
+    """Over 12 seeds: ends at 1.645 standard errors of independent battles, and no quantile but the median between."""
+    random = np.random.default_rng(7)
+    games = [(a, b) for a, b in random.choice(["A>B", "B>A"], (100, 2)).tolist()]
+    path = write(tmp_path / "m.jsonl", judged(games))
+    answers = [write(tmp_path / "a.jsonl", [*lengths("m", 100, 300, 1), *lengths("base", 100, 300, 2)])]
+    found = [arena([path], answers=answers, control=("length",), draws=1, seed=seed) for seed in range(12)]
+    error = 0.5 / 200**0.5
+    for name in ("score", "controlled"):
+        theirs = [each.metric(f"{name}_as_upstream") for each in found]
+        assert np.mean([each.high - each.low for each in theirs]) == pytest.approx(2 * 1.645 * error, rel=0.09)
+        assert np.mean([each.value for each in theirs]) == pytest.approx(value(found[0], name), abs=0.12 * error)
+    # Two battles, one won: the median of means that are 0, 1/2 or 1 is a multiple of a quarter, their mean is not.
+    two = arena([write(tmp_path / "two.jsonl", judged([("A>B", "A>B")]))], draws=1)
+    assert value(two, "score_as_upstream") == pytest.approx(0.5, abs=0.15)
+    assert value(two, "score_as_upstream") * 4 % 1 != 0
+
+
+def test_a_difference_that_is_always_the_same_and_not_zero_leaves_no_equal_style(tmp_path):
+    none = {"header_count": 0, "list_count": 0, "bold_count": 0}
+    rows = [
+        {"uid": f"u{i}", "model": name, "metadata": {"token_len": size, **none}}
+        for name, size in (("m", 300), ("base", 100))
+        for i in range(20)
+    ]
+    path = write(tmp_path / "m.jsonl", judged([("B>A", "A>B"), ("A>B", "B>A")] * 10))
+    result = arena([path], answers=[write(tmp_path / "a.jsonl", rows)], control=("length", "markdown"), draws=20)
+    assert value(result, "equal_style") is None
+    assert value(result, "controlled") == pytest.approx(0.5, abs=1e-6)
+    assert any("same difference in length, and it is not zero" in note for note in result.notes)
+    assert any("do not differ in headers, lists, bolds" in note for note in result.notes)
+
+
+def test_style_that_tells_every_winner_is_said_with_the_category_and_a_remedy(tmp_path):
+    mine = [("B>A", "A>B"), ("A>B", "B>A")] * 10
+    none = {"header_count": 0, "list_count": 0, "bold_count": 0}
+    rows = [
+        {"uid": f"u{i}", "model": name, "metadata": {"token_len": size, **none}}
+        for i in range(20)
+        for name, size in (("m", 50 + 400 * (i % 2 == 0)), ("base", 200))
+    ]
+    with pytest.raises(
+        InputError, match=r"evaluate arena: category hard_prompt: the covariates tell.*; hold fewer parts"
+    ):
+        arena([write(tmp_path / "m.jsonl", judged(mine))], answers=[write(tmp_path / "a.jsonl", rows)],
+              control=("length",))  # fmt: skip
+
+
+@pytest.mark.parametrize("size", ["NaN", "Infinity", "-5", "true", '{"a": -1}', "1e999"])
+@pytest.mark.parametrize("where", ["metadata", "turns"])
+def test_a_length_that_is_none_is_named(tmp_path, size, where):
+    layout = {
+        "metadata": f'"metadata": {{"token_len": {size}}}, "choices": []',
+        "turns": f'"choices": [{{"turns": [{{"content": "a", "token_len": {size}}}]}}]',
+    }
+    path = tmp_path / "a.jsonl"
+    good = {"uid": "u0", "model": "m", "choices": [{"turns": [{"content": "a", "token_len": 1}]}]}
+    path.write_text(json.dumps(good) + "\n" + f'{{"uid": "u1", "model": "m", {layout[where]}}}\n')
+    with pytest.raises(InputError, match=r"a\.jsonl, row 2: (metadata|choices)\."):
+        arena([write(tmp_path / "m.jsonl", judged(EXAMPLE))], answers=[path], control=("length",))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"messages": [{"content": 5}]},
+        {"messages": [{"content": [{"type": "image"}]}]},
+        {"messages": "text"},
+        {"choices": [{"turns": "text"}]},
+        {"choices": [{"turns": [5]}]},
+        {"choices": [5]},
+    ],
+)
+def test_an_answer_of_another_type_is_named(tmp_path, answer):
+    path = write(tmp_path / "a.jsonl", [{"uid": "u0", "model": "m", **answer}])
+    with pytest.raises(InputError, match=r"a\.jsonl, row 1: (messages|choices)"):
+        arena([write(tmp_path / "m.jsonl", judged(EXAMPLE))], answers=[path], control=("length",))
+
+
+def test_text_in_parts_and_turns_of_text_are_read(tmp_path):
+    """An answer as one text, in parts, and as a bare turn: the same characters."""
+    games = [("B>A", "A>B"), ("A>B", "A>B"), ("A>B", "B>A")] * 4
+    path = write(tmp_path / "m.jsonl", judged(games))
+    found = []
+    for shape in (
+        lambda text: {"messages": [{"content": text}]},
+        lambda text: {"messages": [{"content": [{"type": "text", "text": text[:3]}, text[3:]]}]},
+        lambda text: {"choices": [{"turns": [text]}]},
+    ):
+        sizes = {"m": 9, "base": 40}
+        rows = [
+            {"uid": f"u{i}", "model": name, **shape("x" * (size + i * i))}
+            for name, size in sizes.items()
+            for i in range(12)
+        ]
+        answers = [write(tmp_path / "a.jsonl", rows)]
+        found.append(arena([path], answers=answers, control=("length",), draws=5).metrics)
+    assert found[0] == found[1] == found[2]
+
+
 def test_what_style_won_is_no_strength(styled):
     path, answers, _, _ = styled
     result = arena([path], answers=answers, control=("length", "markdown"), draws=200)
@@ -285,6 +458,10 @@ def test_markdown_is_counted_outside_of_code():
     text = "# One\n## Two\n#no\n- a\n* b\n1. c\n**bold** and __bold__\n```\n# not\n- not\n**not**\n```\n+ d"
     assert markdown(text) == {"headers": 2, "lists": 4, "bolds": 2}
     assert markdown("a b ``` ```\n# c") == {"headers": 1, "lists": 0, "bolds": 0}
+
+
+def test_markdown_is_counted_in_no_time_that_grows_with_the_square_of_a_text():
+    assert markdown("\n" * 200_000 + "- a\n\n  \t1. b\n-\n- c")["lists"] == 4
 
 
 def test_differences_in_style_by_hand():

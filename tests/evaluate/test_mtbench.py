@@ -1,13 +1,17 @@
 """MT-bench from files of judgments, against hand arithmetic."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 
 from pairwright.cli import main
 from pairwright.errors import InputError
 from pairwright.evaluate import mtbench
+from pairwright.evaluate.grouped_means import grouped_means
 from pairwright.evaluate.judgments import Rated, rating
+from pairwright.stats import grouped_bootstrap
 
 
 def write(path, rows):
@@ -75,10 +79,16 @@ def test_a_real_file_of_which_most_could_not_be_read(shared):
         ("majority = array[0]", Rated(0.0, False)),
         ("Rating: 7/10", None),
         ("[[-3]]", None),
+        ("[[8.]] and [[.5]]", Rated(8.0, True)),
     ],
 )
 def test_a_rating_is_read_by_the_rule_of_the_benchmark(text, found):
     assert rating(text) == found
+
+
+def test_a_rating_is_found_in_no_time_that_grows_with_the_square_of_a_text():
+    assert rating("[[" + "9" * 400 + "]]") is None  # beyond all floats
+    assert rating("[[" + "9" * 300_000 + ". [[7]]") == Rated(7.0, True)
 
 
 def test_a_score_that_was_not_recorded_is_read_from_the_text(tmp_path):
@@ -126,6 +136,120 @@ def test_a_comparison_is_won_only_where_both_orders_say_so(tmp_path):
     assert (row["win"], row["loss"], row["tie"], row["error"]) == (2, 1, 3, 1)
     against = mtbench([tmp_path / "pair.jsonl"], opponent="b")
     assert value(against, "win_rate_adjusted") == pytest.approx(3.5 / 6)
+
+
+def both_turns(path, scores, model, judge="j"):
+    """Judgments by question and turn."""
+    return write(
+        path,
+        [
+            {"question_id": q, "turn": turn, "model": model, "judge": judge, "score": score}
+            for (q, turn), score in scores.items()
+        ],
+    )
+
+
+def test_ratings_are_compared_with_those_of_the_same_turn_and_a_tenth_is_a_tie(tmp_path):
+    """8 against 3 and 3 against 8; 6.1 against 6 and 6 against 6.1 are ties: by turn 1 alone, one win and no loss."""
+    one = both_turns(tmp_path / "a.jsonl", {(1, 1): 8, (1, 2): 3, (2, 1): 6.1, (2, 2): 6}, "a")
+    two = both_turns(tmp_path / "b.jsonl", {(1, 1): 3, (1, 2): 8, (2, 1): 6, (2, 2): 6.1}, "b")
+    result = mtbench([one, two], opponent="b", draws=20)
+    assert [value(result, name) for name in ("win_rate", "loss_rate", "win_rate_adjusted")] == [0.25, 0.25, 0.5]
+
+
+def test_no_pair_of_ratings_is_lost_without_a_word(tmp_path):
+    """Of a's four ratings one was not read, one meets one that was not, one meets none; b has one more of its own."""
+    one = both_turns(tmp_path / "a.jsonl", {(1, 1): 8, (2, 1): -1, (3, 1): 7, (4, 1): 5}, "a")
+    two = both_turns(tmp_path / "b.jsonl", {(1, 1): 3, (2, 1): 4, (3, 1): -1, (5, 1): 2}, "b")
+    result = mtbench([one, two], opponent="b", draws=20)
+    assert value(result, "win_rate") == 1.0
+    assert value(result, "failed_comparisons") == pytest.approx(2 / 3)
+    assert result.metric("failed_comparisons").n == 3
+    assert any("a against b: 1 ratings of a and 1 of b have no other" in note for note in result.notes)
+    other = both_turns(tmp_path / "c.jsonl", {(1, 1): 3}, "b", judge="k")
+    with pytest.raises(InputError, match="at the same turn by the same judge; give the files"):
+        mtbench([one, other], opponent="b")
+
+
+def test_a_score_is_on_the_scale_or_was_not_read(tmp_path):
+    """1 and 10 are the ends; 10.5, 12 and 0.5 are off the scale, which upstream averages."""
+    result = mtbench([turns(tmp_path / "a.jsonl", [1, 10, 10.5, 12, 0.5], [1] * 5)])
+    assert value(result, "average") == pytest.approx(5.5)
+    assert value(result, "failed") == pytest.approx(3 / 5)
+    assert value(result, "average_as_upstream") == pytest.approx(34 / 5)
+    assert result.table[0]["off_scale"] == 3
+
+
+@pytest.mark.parametrize("score", ["Infinity", "-Infinity", "NaN", "true", "1e999"])
+def test_what_is_no_finite_number_is_no_score(tmp_path, score):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question_id": 1, "model": "m", "turn": 1, "score": 3}\n'
+                    f'{{"question_id": 2, "model": "m", "turn": 1, "score": {score}}}\n')  # fmt: skip
+    with pytest.raises(InputError, match=r"a\.jsonl, row 2: score"):
+        mtbench([path])
+
+
+def test_a_rating_beyond_all_numbers_was_not_read(tmp_path):
+    rows = [
+        {"question_id": 1, "model": "m", "turn": 1, "judgment": f"[[{'9' * 400}]]"},
+        {"question_id": 2, "model": "m", "turn": 1, "score": 8},
+    ]
+    result = mtbench([write(tmp_path / "a.jsonl", rows)], draws=20)
+    assert (value(result, "average"), value(result, "failed")) == (8.0, 0.5)
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_ratings_and_comparisons_in_one_go_are_refused(tmp_path):
+    rated = {"question_id": 1, "model": "m", "turn": 1, "score": 3}
+    compared = {"question_id": 1, "model_1": "a", "model_2": "b", "g1_winner": "tie", "g2_winner": "tie", "turn": 1}
+    with pytest.raises(InputError, match=r"row 2: .*this is a comparison.*give files of one kind"):
+        mtbench([write(tmp_path / "a.jsonl", [rated, compared])])
+    with pytest.raises(InputError, match=r"row 2: .*this is a rating.*give files of one kind"):
+        mtbench([write(tmp_path / "b.jsonl", [compared, rated])])
+
+
+def test_five_judges_of_one_mind_are_one(tmp_path):
+    """40 questions, half rated 2 and half 8, by each judge: the standard error of the mean is 3 / sqrt(40)."""
+    scores = {(q, 1): 2 + 6 * (q % 2) for q in range(40)}
+    paths = [*(both_turns(tmp_path / f"a{n}.jsonl", scores, "a", judge=f"j{n}") for n in range(5))]
+    metric = mtbench(paths, draws=4000).metric("average")
+    assert metric.n == 40
+    assert metric.high - metric.low == pytest.approx(2 * 1.96 * 3 / math.sqrt(40), rel=0.08)
+    five = {(q, 1): 5 for q in range(40)}
+    others = [both_turns(tmp_path / f"b{n}.jsonl", five, "b", judge=f"j{n}") for n in range(5)]
+    won = mtbench([*paths, *others], opponent="b", draws=4000).metric("win_rate")
+    assert (won.value, won.n) == (0.5, 40)
+    assert won.high - won.low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(40), rel=0.08)
+
+
+def test_one_question_has_no_interval(tmp_path):
+    """Of the second turn one question was read: every draw with it has the same mean."""
+    result = mtbench([turns(tmp_path / "a.jsonl", [8, 7, 6, 9], [1, 1, 1, 2])], draws=50)
+    assert result.metric("turn_1").low is not None
+    assert (result.metric("turn_2").low, result.metric("turn_2").high) == (None, None)
+    assert result.metric("average_of_turns").low is None
+
+
+def test_means_from_sums_are_those_of_a_bootstrap_row_by_row():
+    random = np.random.default_rng(3)
+    values = np.where(random.random((60, 2)) < 0.2, np.nan, random.normal(size=(60, 2)))
+    groups = random.integers(0, 15, 60).tolist()
+
+    def slowly(rows):
+        return np.nanmean(values[rows], axis=0).tolist()
+
+    found = grouped_means(values, groups, draws=200, seed=5).intervals()
+    for fast, slow in zip(found, grouped_bootstrap(slowly, groups, draws=200, seed=5), strict=True):
+        assert (fast.value, fast.low, fast.high) == pytest.approx((slow.value, slow.low, slow.high))
+    none = grouped_means(np.full((3, 1), np.nan), [1, 2, 3], draws=5, seed=0).intervals()
+    assert (none[0].n, math.isnan(none[0].value)) == (0, True)
+
+
+def test_comparisons_of_which_none_has_a_verdict_have_no_share(tmp_path):
+    row = {"question_id": 1, "model_1": "a", "model_2": "b", "g1_winner": "error", "g2_winner": "tie", "turn": 1}
+    result = mtbench([write(tmp_path / "pair.jsonl", [row])], draws=5)
+    assert (value(result, "win_rate/a"), value(result, "failed/a")) == (None, 1.0)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_a_judgment_that_stands_twice_counts_once(tmp_path):
