@@ -222,6 +222,13 @@ def test_five_judges_of_one_mind_are_one(tmp_path):
     assert won.high - won.low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(40), rel=0.08)
 
 
+def test_what_could_not_be_read_stands_next_to_the_average(tmp_path):
+    from pairwright.report.measures import HEADLINE
+
+    result = mtbench([turns(tmp_path / "a.jsonl", [8, 7, -1, 9], [1, 1, 2, 2])], draws=2)
+    assert [metric.name for metric in result.metrics[: HEADLINE["mtbench"]]] == ["average", "failed"]
+
+
 def test_one_question_has_no_interval(tmp_path):
     """Of the second turn one question was read: every draw with it has the same mean."""
     result = mtbench([turns(tmp_path / "a.jsonl", [8, 7, 6, 9], [1, 1, 1, 2])], draws=50)

@@ -612,6 +612,23 @@ def test_a_recipe_has_it_as_a_step(tmp_path):
     assert (checked["rows"], checked["seed"]) == (Path("x.jsonl"), 3)
 
 
+def test_no_measure_hides_another_and_none_is_infinite():
+    from pairwright.evaluate.result import Metric, Result
+
+    one = Metric(name="a", value=math.inf, low=-math.inf, high=2.0, n=1, says="")
+    assert (one.value, one.low, one.high) == (None, None, 2.0)
+    assert Result(name="x", n=1, metrics=(one,)).to_dict()["a"] is None
+    with pytest.raises(InputError, match="the measure 'a' is there twice"):
+        Result(name="x", n=1, metrics=(one, one))
+
+
+def test_what_could_not_be_scored_stands_next_to_the_average(tmp_path):
+    from pairwright.report.measures import HEADLINE
+
+    result = rewardbench2(write(tmp_path / "rows.jsonl", WORKED), draws=2)
+    assert [metric.name for metric in result.metrics[: HEADLINE["rewardbench2"]]] == ["average", "unscored"]
+
+
 def test_the_step_of_a_recipe_keeps_the_scores_that_were_paid_for(tmp_path):
     from pairwright.pipeline.steps import check_step, find_verb
 
