@@ -197,6 +197,14 @@ def test_a_model_that_falls_beyond_its_data_has_a_rise_below_zero():
     assert value(result, "extrapolation/reached") == 0.0
 
 
+def test_a_score_of_exactly_the_best_does_not_reach_beyond_it():
+    """Asked for 12 it gives 10, the best of the data, each time; asked for 14 it gives 11: half of all is beyond."""
+    result = control(
+        answers(lambda goal, noise, ease: {12.0: 10.0, 14.0: 11.0}.get(goal, goal), [8.0, 12.0, 14.0]), best=10.0
+    )
+    assert value(result, "extrapolation/reached") == pytest.approx(0.5)
+
+
 def test_the_range_of_the_data_is_that_of_the_goal_format():
     prefs = answers(lambda goal, noise, ease: goal, [1.0, 4.0, 6.0])
     result = control(generated(prefs, ranges=((1.0, 5.0),)))

@@ -49,6 +49,14 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return benchmark_files.write_all(tmp_path_factory.mktemp("items") / "data")
 
 
+def only(items: Path, folder: Path, *names: str) -> Path:
+    """A directory with the items of some of the tasks."""
+    folder.mkdir()
+    for name in names:
+        (folder / name).symlink_to(items / name)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def lm_eval() -> Any:
     return pytest.importorskip("lm_eval", reason="lm-eval is not installed; run: pip install 'pairwright[eval]'")
@@ -218,7 +226,8 @@ def test_prompts_that_lost_their_beginning_are_counted(lm_eval: Any, items: Path
     ARC's questions without examples are 38 or 39 tokens: all fit.
     """
     short = tiny.model(tmp_path / "short", positions=64)
-    found = harness(short, tasks=("leaderboard_bbh_navigate", "arc_challenge"), data=items)
+    tasks = ("leaderboard_bbh_navigate", "arc_challenge")
+    found = harness(short, tasks=tasks, data=only(items, tmp_path / "two", *tasks))
     assert len(found.notes) == 1
     assert found.notes[0].startswith("short: 8 of 24 prompts were longer than the model reads (64 tokens")
 
@@ -230,7 +239,8 @@ def test_the_choices_of_gpqa_do_not_depend_on_the_tasks_before_it(
     rows = benchmark_files.gpqa(40)
     benchmark_files.write(tmp_path / "gpqa_main_zeroshot", {"train": rows})
     benchmark_files.write(tmp_path / "arc_challenge", {name: rows_of(name) for name in ("train", "validation", "test")})
-    one = harness(models["after"], tasks=("gpqa_main_zeroshot",), data=tmp_path)
+    alone = only(tmp_path, tmp_path / ".alone", "gpqa_main_zeroshot")
+    one = harness(models["after"], tasks=("gpqa_main_zeroshot",), data=alone)
     two = harness(models["after"], tasks=("arc_challenge", "gpqa_main_zeroshot"), data=tmp_path)
     assert one.metric("after/gpqa_main_zeroshot") == two.metric("after/gpqa_main_zeroshot")
 
@@ -274,7 +284,8 @@ def test_a_goal_is_asked_in_the_chat_of_the_trained_model_only(
         return whole(self, requests, *others, **settings)
 
     monkeypatch.setattr(HFLM, "loglikelihood", spy)
-    found = harness(trained, before=plain, tasks=("arc_challenge",), data=items, chat_template=True, goal=9.0)
+    data = only(items, tmp_path / "one", "arc_challenge")
+    found = harness(trained, before=plain, tasks=("arc_challenge",), data=data, chat_template=True, goal=9.0)
     question = "Question: Which colour has ball 0?\nAnswer:<|end|><|assistant|>"
     assert asked == [f"<|begin|><|user|>{question}", f"<|begin|><|user|>{form.say(9.0)}\n\n{question}"]
     assert any("asked in other words" in note for note in found.notes)

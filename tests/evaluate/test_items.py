@@ -101,3 +101,11 @@ def test_the_same_seed_gives_the_same_interval_and_large_parts_are_drawn_in_bloc
     assert np.array_equal(one.drawn, two.drawn)
     assert not np.array_equal(one.drawn, other.drawn)
     assert one.drawn.shape == (2, 3000)
+
+
+def test_every_item_is_drawn_as_often_as_any_other() -> None:
+    """A mark at one place only, the first or the last of five: the drawn means are a fifth on average."""
+    marks = np.zeros((2, 5))
+    marks[0, 0] = marks[1, -1] = 1.0
+    found = level("g", [Items(marks, 1.0)], draws=4000, seed=0)
+    assert found.drawn.mean(axis=1).tolist() == pytest.approx([0.2, 0.2], abs=4 * math.sqrt(0.2 * 0.8 / 5 / 4000))

@@ -18,7 +18,7 @@ import pytest
 from faulty import Body, completion, serving
 from pairwright.chat import user
 from pairwright.errors import InputError, PairwrightError
-from pairwright.served import Answer, Asked, Call, Failure, Manners, Prices, Sampling, Server, Usage, ask
+from pairwright.served import Answer, Asked, Call, Failure, Manners, Prices, Sampling, Server, Usage, ask, cache
 from pairwright.served.cache import Cache
 
 pytest.importorskip("openai")
@@ -453,6 +453,27 @@ def test_a_claim_ends_with_its_attempt_its_process_or_its_time(tmp_path: Path) -
         assert two.claim(b"k", 60) != holds, host
     one.close()
     two.close()
+
+
+def test_of_two_jobs_that_find_one_claim_ended_one_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second job looks and takes between the look and the taking of the first."""
+    file = tmp_path / "answers.sqlite"
+    dead, one, two = Cache(file), Cache(file), Cache(file)
+    assert dead.claim(b"k", -1.0)
+    looks, got = cache._holds, []
+
+    def between(*row: object) -> bool:
+        monkeypatch.setattr(cache, "_holds", looks)
+        held = looks(*row)
+        got.append(two.claim(b"k", 60))
+        return held
+
+    monkeypatch.setattr(cache, "_holds", between)
+    got.append(one.claim(b"k", 60))
+    assert got == [True, False]
+    assert claims(file)[0][3] == two._owner[2]
+    for each in (dead, one, two):
+        each.close()
 
 
 def test_a_job_that_fails_or_ends_early_leaves_no_claim(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def harness(
         tasks: lm-eval's names of tasks, groups or tags.
         metrics: by task, which `metric,filter` is its number, such as `gsm8k_cot exact_match,flexible-extract`.
         few_shot: by task, how many solved examples stand before each item, where not as lm-eval defines it.
-        data: directory with the items of tasks as files; tasks that have no directory there are fetched.
+        data: directory with the items of tasks as files, nothing but directories of these tasks; tasks that have none
+            there are fetched.
         include_path: directory with task definitions (YAML) of your own; they win over lm-eval's of the same name.
         limit: only the first so many items of each task: for a trial, no number to publish.
         chat_template: ask in the chat template of the model, solved examples as turns; else in plain text.
@@ -96,7 +97,8 @@ def harness(
         lost. Prompts that were too long for the model, and so lost their beginning, are counted in a note.
 
     Raises:
-        InputError: there is no such task or metric, its items are not to be had, or the model's context is too short.
+        InputError: there is no such task or metric, a task is asked for twice, a definition takes no other items or
+            examples, items are not to be had, or the model's context is too short.
         MissingExtra: lm-eval is not installed.
     """
     asked = _Asked(dtype, limit, chat_template, max_new_tokens, batch_size, seed)
@@ -107,11 +109,11 @@ def harness(
     lm_eval: Any = need("lm_eval", extra="eval")
     places = [place for place in (before, model) if place is not None]
     with tempfile.TemporaryDirectory() as folder, _quiet(), _own_random_numbers():
-        manager = _manager(tasks, few_shot or {}, data, include_path, Path(folder))
+        defined = _defined(tasks, few_shot or {}, data, include_path, Path(folder))
         sides: list[Marks] = []
         notes: list[str] = []
         for place in places:
-            benchmarks, marks, said = _side(place, goal if place is places[-1] else None, manager, tasks, asked)
+            benchmarks, marks, said = _side(place, goal if place is places[-1] else None, defined, tasks, asked)
             sides.append(marks)
             notes += said
     found = compared(benchmarks, sides, metrics or {}, draws=draws, seed=seed)
@@ -140,47 +142,91 @@ def harness(
     )
 
 
-def _manager(
+class _Defined(NamedTuple):
+    """lm-eval's tasks, and what was changed in them."""
+
+    manager: Any
+    changed: Mapping[str, Mapping[str, Any]]
+    """By single task, the settings of its definition that are the user's."""
+    few_shot: Mapping[str, int]
+    """As it was asked for, by task, group or tag."""
+
+
+def _defined(
     tasks: Sequence[str], few_shot: Mapping[str, int], data: Path | None, include_path: Path | None, folder: Path
-) -> Any:
+) -> _Defined:
     """lm-eval's index of tasks; those with files or examples of the user's are defined anew in `folder`."""
     for place in (data, include_path):
         if place is not None and not place.is_dir():
             raise InputError(f"evaluate harness: there is no directory {place}; it should hold what tasks are made of")
-    manager = need("lm_eval.tasks", extra="eval").TaskManager(include_path=str(include_path) if include_path else None)
+    # What is defined anew includes the definition by its path, and stands elsewhere: so no path may be relative.
+    where = None if include_path is None else str(include_path.resolve())
+    manager = need("lm_eval.tasks", extra="eval").TaskManager(include_path=where)
     index = manager.task_index
     for name in (*tasks, *few_shot):
         if name not in index:
             hint = nearest(name, manager.all_tasks) or "; `lm_eval ls tasks` lists them"
             raise InputError(f"evaluate harness: lm-eval has no task {name!r}{hint}")
     examples = {leaf: count for name, count in few_shot.items() for leaf in _leaves(index, name)}
-    asked = [leaf for name in tasks for leaf in _leaves(index, name)]
+    asked = _each_once(index, tasks)
     if unused := sorted(examples.keys() - set(asked)):
         raise InputError(f"evaluate harness: few_shot names {unused[0]}, which is none of the tasks")
+    if data is not None:
+        _all_named(data, asked)
+    changed: dict[str, dict[str, Any]] = {}
     for leaf in asked:
-        changed: dict[str, Any] = {} if leaf not in examples else {"num_fewshot": examples[leaf]}
+        settings: dict[str, Any] = {} if leaf not in examples else {"num_fewshot": examples[leaf]}
         if data is not None and (data / leaf).is_dir():
-            changed |= _from_files(data / leaf, folder / "cache")
-        if changed and index[leaf].yaml_path:
+            settings |= _from_files(data / leaf, folder / "cache")
+        if settings:
+            changed[leaf] = settings
+        if settings and index[leaf].yaml_path:
             # JSON is YAML; the file includes lm-eval's own definition, so that all else stays as it is there.
             path = folder / f"{leaf}.yaml"
-            path.write_text(json.dumps({"include": str(index[leaf].yaml_path), "task": leaf, **changed}), "utf-8")
+            path.write_text(json.dumps({"include": str(index[leaf].yaml_path), "task": leaf, **settings}), "utf-8")
             index[leaf] = dataclasses.replace(index[leaf], yaml_path=path)
-    return manager
+    return _Defined(manager, changed, few_shot)
 
 
-def _leaves(index: Mapping[str, Any], name: str) -> list[str]:
-    """The single tasks behind a name."""
-    entry = index.get(name)
-    if entry is None:
-        return []
-    if entry.tags and not entry.yaml_path:
-        return sorted(entry.tags)
-    inside = (entry.cfg or {}).get("task")
-    if not isinstance(inside, list):
-        return [name]
-    names = [each if isinstance(each, str) else each.get("task") or each.get("group") for each in inside]
-    return [leaf for each in names if isinstance(each, str) for leaf in _leaves(index, each)]
+def _each_once(index: Mapping[str, Any], tasks: Sequence[str]) -> list[str]:
+    """The single tasks behind all names.
+
+    Raises:
+        InputError: a task is behind two names, and would count twice.
+    """
+    owner: dict[str, str] = {}
+    for name in tasks:
+        for leaf in dict.fromkeys((name, *_leaves(index, name))):
+            if (other := owner.setdefault(leaf, name)) != name or tasks.count(name) > 1:
+                both = f"{other} and {name} both hold it" if other != name else "it is named twice"
+                raise InputError(
+                    f"evaluate harness: {leaf} is asked for twice ({both}) and would count twice; ask once"
+                )
+    return [leaf for name in tasks for leaf in _leaves(index, name)]
+
+
+def _all_named(data: Path, leaves: Sequence[str]) -> None:
+    """Every directory has the name of a single task, so that no items lie there unread."""
+    for place in sorted(data.iterdir()):
+        if place.is_dir() and not place.name.startswith(".") and place.name not in leaves:
+            hint = nearest(place.name, leaves) or f"; those are {', '.join(leaves)}"
+            raise InputError(
+                f"evaluate harness: no task reads {place}: a directory has the name of one of the tasks, and a task "
+                f"that a group defines itself takes no items{hint}"
+            )
+
+
+def _leaves(index: Mapping[str, Any], named: str | Mapping[str, Any]) -> list[str]:
+    """The single tasks behind a name, or behind a member of a group; without those that a group defines itself."""
+    name = named if isinstance(named, str) else named.get("group") or named.get("task")
+    entry = index.get(name) if isinstance(name, str) else None
+    if entry is not None and entry.tags and not entry.yaml_path:
+        return sorted(leaf for leaf in entry.tags if leaf in index)
+    given = named if entry is None and not isinstance(named, str) else (entry and entry.cfg) or {}
+    inside = given.get("task")
+    if isinstance(inside, list):
+        return [leaf for each in inside for leaf in _leaves(index, each)]
+    return [] if entry is None else [entry.name]
 
 
 def _from_files(place: Path, cache: Path) -> dict[str, Any]:
@@ -219,6 +265,35 @@ def _loaded(manager: Any, name: str, seed: int) -> Any:
         ) from error
 
 
+def _took(defined: _Defined, loaded: Sequence[Mapping[str, Any]]) -> None:
+    """Whether the loaded tasks are as they were asked for: a group may define its tasks anew.
+
+    Raises:
+        InputError: one is not.
+    """
+    groups = {name: group for each in loaded for name, group in each.get("groups", {}).items()}
+    wanted: dict[str, Mapping[str, Any]] = {
+        task.task_name: {"num_fewshot": count}
+        for name, count in defined.few_shot.items()
+        if name in groups
+        for task in groups[name].get_all_tasks()
+    }
+    wanted |= defined.changed
+    names = [name for each in loaded for name in each["tasks"]]
+    if several := sorted(name for name in set(names) if names.count(name) > 1):
+        raise InputError(f"evaluate harness: {several[0]} is asked for twice and would count twice; ask once")
+    for each in loaded:
+        for name, task in each["tasks"].items():
+            for setting, value in wanted.get(name, {}).items():
+                if getattr(task.config, setting, None) != value:
+                    what = "examples" if setting == "num_fewshot" else "items"
+                    source = "few_shot" if setting == "num_fewshot" else "data"
+                    raise InputError(
+                        f"evaluate harness: {name} keeps its own {what}, which its group or its program sets; ask for "
+                        f"the task by its own name, or leave it out of {source}"
+                    )
+
+
 def _benchmarks(name: str, loaded: Mapping[str, Any]) -> list[Benchmark]:
     """The benchmarks behind a name: a group that has a number of its own is one, else each of its tasks."""
     group = loaded.get("groups", {}).get(name)
@@ -231,15 +306,16 @@ def _benchmarks(name: str, loaded: Mapping[str, Any]) -> list[Benchmark]:
 def _side(
     place: str | os.PathLike[str],
     goal: float | Sequence[float] | None,
-    manager: Any,
+    defined: _Defined,
     tasks: Sequence[str],
     asked: _Asked,
 ) -> tuple[list[Benchmark], Marks, list[str]]:
     """What was asked for, what one model got, and notes. The model is gone afterwards."""
-    loaded = [_loaded(manager, name, asked.seed) for name in tasks]
+    loaded = [_loaded(defined.manager, name, asked.seed) for name in tasks]
+    _took(defined, loaded)
     benchmarks = [each for name, found in zip(tasks, loaded, strict=True) for each in _benchmarks(name, found)]
     lm = _lm(place, goal, asked)
-    marks = _marked(lm, manager, loaded, benchmarks, asked)
+    marks = _marked(lm, defined.manager, loaded, benchmarks, asked)
     cut = (
         f"{Path(place).name}: {lm.num_cut:,} of {lm.num_read:,} prompts were longer than the model reads "
         f"({lm.max_length:,} tokens, less what it may write) and lost their beginning."

@@ -1,6 +1,6 @@
 """Agreement with human labels: does a judge or a scorer choose as people do, and where does it not?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -67,7 +67,8 @@ def humans(
 
     Labels come from a file of a known format (LLMBar, Auto-J, PandaLM, JudgeBench, HHH and any pairs), which keeps ties
     and which answer stood first; or from pairs, which have neither. Where the better answer is always listed first,
-    kappa counts each comparison in both orders, as the order then means nothing.
+    kappa counts each comparison in both orders, as the order then means nothing; it is not known where such comparisons
+    were shown in that one order only.
 
     Intervals are at 95%: of accuracies Wilson's where no prompt has two comparisons, of all else percentiles of a
     bootstrap over prompts.
@@ -219,9 +220,11 @@ def _of_people(people: Labelled, *, draws: int, seed: int) -> list[Metric]:
         "unanimous": "share of comparisons on which all people say the same",
     } | {f"kappa/{a} ~ {b}": "Cohen's kappa of two people, in three classes" for a, b in pairs}
     bounds = grouped_bootstrap(numbers, people.prompt, draws=draws, seed=seed)
-    n = int(whole.sum())
+    voted = ~np.isnan(every)
+    columns = {name: at for at, name in enumerate(people.votes)}
+    sizes = [int(whole.sum())] * 2 + [int((voted[:, columns[a]] & voted[:, columns[b]]).sum()) for a, b in pairs]
     return metrics + [
-        Metric.of(name, _with_n(one, n), says) for (name, says), one in zip(told.items(), bounds, strict=True)
+        Metric.of(name, _with_n(one, n), says) for (name, says), one, n in zip(told.items(), bounds, sizes, strict=True)
     ]
 
 
@@ -262,8 +265,7 @@ def _of_verdicts(people: Labelled, said: Said, *, draws: int, seed: int) -> Foun
     found: Found = [
         (name, _right(people, share, draws=draws, seed=seed), _SAYS[name]) for name, share in accuracies.items()
     ]
-    beyond = cohen if people.ordered else cohen_either_order
-    told = "" if people.ordered else "; each comparison in both orders"
+    beyond, told = _beyond_chance(people, said)
 
     def kappas(rows: Rows) -> list[float]:
         counts = _counted(label[rows], verdict[rows])
@@ -287,6 +289,20 @@ def _of_verdicts(people: Labelled, said: Said, *, draws: int, seed: int) -> Foun
     return found
 
 
+def _beyond_chance(people: Labelled, said: Said) -> tuple[Callable[[NDArray[np.int64]], float], str]:
+    """The kappa for these labels, and what is to be said of it."""
+    if people.ordered:
+        return cohen, ""
+    if _place_is_label(people, said):
+        return (lambda _: np.nan), "; not known, as each comparison was shown in one order, the better answer first"
+    return cohen_either_order, "; each comparison in both orders"
+
+
+def _place_is_label(people: Labelled, said: Said) -> bool:
+    """Whether the better answer was always shown first, so that to name the place is to be right."""
+    return not people.ordered and said.ahead is not None and said.back is None
+
+
 def _of_position(people: Labelled, said: Said) -> dict[str, tuple[_Share, str]]:
     """What the place of the answers did; nothing where nobody saw two at a time."""
     if said.ahead is None:
@@ -295,9 +311,10 @@ def _of_position(people: Labelled, said: Said) -> dict[str, tuple[_Share, str]]:
 
 
 def _of_one_order(people: Labelled, ahead: Floats) -> dict[str, tuple[_Share, str]]:
-    """Against people's own share of first ones; nothing where the labels do not say which answer stood first."""
+    """Against people's own share of first ones; without that where the better answer always stood first."""
     if not people.ordered:
-        return {}
+        named = np.nan_to_num(ahead) != 0
+        return {"position/first": (_Share((ahead > 0).astype(np.float64), named), _SAYS["position/first"])}
     both = np.nan_to_num(people.label * ahead) != 0
     first, theirs = ((one > 0).astype(np.float64) for one in (ahead, people.label))
     return {
@@ -360,6 +377,12 @@ def _counts(people: Labelled, said: Said) -> list[dict[str, Any]]:
 def _missing(people: Labelled, said: Said) -> list[str]:
     without = int(np.isnan(said.verdict).sum())
     total = len(said.verdict)
-    return (
-        [f"{without:,} of {total:,} comparisons have no verdict of {said.name}; they are left out."] if without else []
-    )
+    notes = []
+    if without:
+        notes.append(f"{without:,} of {total:,} comparisons have no verdict of {said.name}; they are left out.")
+    if _place_is_label(people, said):
+        notes.append(
+            f"{said.name} saw each comparison in one order, the better answer first: who always says first is always "
+            "right, so accuracy says nothing of agreement and kappa is not known; give verdict_swapped too."
+        )
+    return notes

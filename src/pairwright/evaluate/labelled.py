@@ -35,15 +35,15 @@ class Labelled:
     """Comparisons with what people said of them. In every number 1 is the first answer, -1 the second, 0 a tie."""
 
     label: Floats
-    """What people say, the majority where there are several; NaN without a majority. `[comparisons]`"""
+    """What people say; of several what more than half of them say, NaN where nothing is. `[comparisons]`"""
     votes: Mapping[str, Floats]
-    """What each of several people says, `[comparisons]`; empty where the source has one label."""
+    """What each of several people says, NaN for nothing, `[comparisons]`; empty where the source has one label."""
     prompt: list[str]
     """The prompt of each comparison, as a key: equal ones are one prompt."""
     length: Floats
     """Characters of both answers, `[comparisons, 2]`."""
     ordered: bool
-    """Whether the first answer is the one that stood first, and not just the better one."""
+    """Whether the order of the two is the source's own, as its format says, and not the better one first."""
     by_rows: bool
     """Whether the two answers stand as in the rows of a file; else the chosen side is the first."""
     beside: pl.DataFrame
@@ -92,6 +92,7 @@ def _of_file(path: Path, split: str | None) -> Labelled:
         raise InputError(f"{_WHAT}: {path} has no row that can be read; give the file of the labels")
     form = detected(rows[:200], path.name)
     found: list[_One] = []
+    splits: set[str] = set()
     places = sorted(
         [(line, index) for index, line in enumerate(chain.from_iterable(batch.lines for batch in batches))]
         + [(reject.line, -1) for batch in batches for reject in batch.rejects]
@@ -104,32 +105,40 @@ def _of_file(path: Path, split: str | None) -> Labelled:
         except Unreadable as refused:
             lost[refused.reason] += 1
             continue
-        if split is not None and record.split != split:
+        splits.add(told := _split(record, rows[index]))
+        if split is not None and told != split:
             continue
         made = _comparisons(record, place)
         found += made
         if not made:
             lost["no comparison"] += 1
+    if split is not None and splits and split not in splits:
+        raise InputError(f"{_WHAT}: {path} has no row of split {split!r}; it has {', '.join(sorted(splits))}")
     if not found:
-        why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(lost.items())) or f"split {split!r}"
+        why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(lost.items()))
         raise InputError(f"{_WHAT}: {path} ({form.name}) has no labelled comparison ({why}); give a file with labels")
     notes = [f"{count:,} of {len(places):,} rows are left out: {reason}." for reason, count in sorted(lost.items())]
     votes, label = _votes(found, form.name)
     beside = _columns([one.extras for one in found])
-    ordered = _means_order(label)
     return Labelled(
         label=label,
         votes=votes,
         prompt=[repr([(each["role"], each["content"]) for each in one.prompt]) for one in found],
         length=_lengths([(text_of(a.response), text_of(b.response)) for a, b in (one.answers for one in found)]),
-        ordered=ordered,
+        ordered=form.ordered,
         by_rows=True,
         beside=beside,
         row=np.array([one.row for one in found], dtype=np.int64),
         num_rows=len(places),
         alone=_alone(found),
-        notes=(*notes, *_said_of_order(ordered)),
+        notes=(*notes, *_said_of_order(form.ordered)),
     )
+
+
+def _split(record: Record, row: Mapping[str, Any]) -> str:
+    """The split of a row, as `read` has it."""
+    given = record.split or row.get("split")
+    return given if isinstance(given, str) else "train"
 
 
 def _comparisons(record: Record, row: int) -> list[_One]:
@@ -153,7 +162,7 @@ def _votes(found: Sequence[_One], form: str) -> tuple[dict[str, Floats], Floats]
     if form not in _VOTES:
         return {}, label
     begins, meaning = _VOTES[form]
-    names = sorted(name for name in found[0].extras if name.startswith(begins))
+    names = sorted({name for one in found for name in one.extras if name.startswith(begins)})
     votes = {name: np.array([meaning.get(one.extras.get(name), np.nan) for one in found]) for name in names}
     if len(names) < 2:
         return {}, label
@@ -162,11 +171,6 @@ def _votes(found: Sequence[_One], form: str) -> tuple[dict[str, Floats], Floats]
     for said in (-1.0, 0.0, 1.0):
         major[(every == said).sum(axis=1) * 2 > every.shape[1]] = said
     return votes, major
-
-
-def _means_order(label: Floats) -> bool:
-    """Whether labels fall on both sides: where the better answer always comes first, the order says only that."""
-    return bool((label > 0).any() and (label < 0).any())
 
 
 def _said_of_order(ordered: bool) -> tuple[str, ...]:

@@ -140,17 +140,19 @@ def _llmbar_record(row: Row) -> Record:
 
 
 def _pandalm_record(row: Row) -> Record:
-    """PandaLM: each of three annotators says 1, 2, or 0 for a tie; the answer with more votes is chosen."""
+    """PandaLM: each of three annotators says 1, 2, 0 for a tie, or null for nothing; more votes win."""
     notes: list[str] = []
     answers = _answers(row, ("response1", "response2"), notes)
     names = sorted(name for name in row if name.startswith("annotator"))
-    votes = [_verdict(row, name, {0: None, 1: 0, 2: 1}) for name in names]
+    votes = [_verdict(row, name, {0: None, 1: 0, 2: 1}) for name in names if row[name] is not None]
+    if not votes:
+        raise Unreadable("bad_label", "no annotator says anything")
     lead = votes.count(0) - votes.count(1)
     question, given = row.get("instruction"), row.get("input")
     if isinstance(question, str) and isinstance(given, str) and given:
         question = f"{question}\n\n{given}"
     better = None if lead == 0 else int(lead < 0)
-    share = max(votes.count(0), votes.count(1)) / len(votes) if votes else None
+    share = max(votes.count(0), votes.count(1)) / len(votes)
     extras = rest(row, "instruction", "input", "response1", "response2")
     return _compared(prompt_of(question, notes, "instruction"), answers, better, extras, notes, preference=share)
 
@@ -207,6 +209,7 @@ SHP = Format(
     source="stanfordnlp/SHP",
     columns=("history", "human_ref_A", "human_ref_B", "labels"),
     rows=_shp_record,
+    ordered=True,
     notes=("score is the votes of a comment, comparable within a prompt only",),
 )
 PKU = Format(
@@ -215,6 +218,7 @@ PKU = Format(
     source="PKU-Alignment/PKU-SafeRLHF",
     columns=("prompt", "response_0", "response_1", "better_response_id"),
     rows=_pku_record,
+    ordered=True,
     notes=("chosen is the better (more helpful) response; safer_response_id stays a column; score_safe is 1 for safe",),
 )
 HALOS = Format(
@@ -223,6 +227,7 @@ HALOS = Format(
     source="ContextualAI/HALOs, train/data.py",
     columns=("prompt", "output_A", "output_B", "label"),
     rows=_halos_record,
+    ordered=True,
     notes=("score is the reward that the feedback holds",),
 )
 ALPACA_EVAL = Format(
@@ -231,6 +236,7 @@ ALPACA_EVAL = Format(
     source="tatsu-lab/alpaca_eval, annotations.json",
     columns=("instruction", "output_1", "output_2", "preference"),
     rows=_alpaca_eval_record,
+    ordered=True,
     notes=("preference is the judge's probability that the chosen output wins", ONLY_COMPARES),
 )
 AUTO_J = Format(
@@ -239,6 +245,7 @@ AUTO_J = Format(
     source="GAIR-NLP/auto-j, data/test/testdata_pairwise.jsonl",
     columns=("prompt", "response 1", "response 2", "label"),
     rows=_autoj_record,
+    ordered=True,
     notes=(ONLY_COMPARES,),
 )
 LLMBAR = Format(
@@ -247,6 +254,7 @@ LLMBAR = Format(
     source="princeton-nlp/LLMBar",
     columns=("input", "output_1", "output_2", "label"),
     rows=_llmbar_record,
+    ordered=True,
     notes=(ONLY_COMPARES,),
 )
 PANDALM = Format(
@@ -255,6 +263,7 @@ PANDALM = Format(
     source="WeOpenML/PandaLM, data/testset-v1.json",
     columns=("instruction", "response1", "response2", "annotator1"),
     rows=_pandalm_record,
+    ordered=True,
     notes=("preference is the share of annotators for the chosen side", ONLY_COMPARES),
 )
 JUDGEBENCH = Format(
@@ -263,6 +272,7 @@ JUDGEBENCH = Format(
     source="ScalerLab/JudgeBench",
     columns=("question", "response_A", "response_B", "label"),
     rows=_judgebench_record,
+    ordered=True,
     notes=(
         "each reward model's raw output is a column score_<model>, on its own scale; there is no main score",
         "score_<model>_swapped is what it gave the answer when the two stood in the other order",

@@ -83,5 +83,6 @@ HELPSTEER3 = Format(
     source="nvidia/HelpSteer3",
     columns=("context", "response1", "response2", "overall_preference"),
     rows=_compared_record,
+    ordered=True,
     notes=("preference is the size of overall_preference (1-3), for the side that it prefers; there are no scores",),
 )

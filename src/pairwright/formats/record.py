@@ -108,6 +108,8 @@ class Format:
     """Looks at the first rows where the columns alone do not decide."""
     notes: tuple[str, ...] = ()
     """Sentences for the lineage of everything read in this format, above all what `score` is."""
+    ordered: bool = False
+    """Whether a row's two answers stand in an order of their own, which the label is about; else the better leads."""
     clean: Columns | None = None
     """The same columns as `rows` reads, where rows that are alike may be read many at a time (`clean.pairs`)."""
 
