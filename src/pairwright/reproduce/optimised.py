@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pairwright.charts import Chart, Series
-from pairwright.diagnose.fits import law, peak
+from pairwright.diagnose.fits import Peak, law, peak
 from pairwright.evaluate.result import Metric
 from pairwright.losses import dpo, hinge, ipo_sum, r_dpo
 from pairwright.reproduce.claim import Outcome, Setup
@@ -101,9 +101,7 @@ def _hump(worlds: Sequence[Tabular], labels: Sequence[Rows]) -> Outcome:
                 f"{name}/fall", fall, "Gold at the best beta, as other seeds choose it, less gold at the smallest."
             ),
             Metric.of(f"{name}/gain", gain, "Gold at that beta less the start's."),
-            Metric.of(
-                f"{name}/peak", inside, "sqrt(KL) where the fitted law is highest; none: " + (top.why or "found")
-            ),
+            Metric.of(f"{name}/peak", inside, f"sqrt(KL) where the fitted law is highest{_because(top)}."),
         ]
         middle = at.reshape(len(worlds), len(BETAS), 4).mean(axis=0)
         rows += [{"loss": name, "beta": b, "sqrt_kl": d, "gold": g} for _, b, d, g in middle.tolist()]
@@ -130,6 +128,10 @@ def _hump(worlds: Sequence[Tabular], labels: Sequence[Rows]) -> Outcome:
             ),
         ),
     )
+
+
+def _because(top: Peak) -> str:
+    return "" if top.identified else f"; not identified: {top.why}"
 
 
 def _fall(gold: Floats) -> tuple[Interval, Interval]:
