@@ -46,6 +46,7 @@ def collect(run: Path) -> RunView:
     unread: list[str] = []
     tables = answers_of(steps)
     prompts, samples = side_by_side(tables)
+    diagnosis, source = _diagnosis(run, folders, unread)
     return RunView(
         name=name,
         folder=run,
@@ -53,14 +54,15 @@ def collect(run: Path) -> RunView:
         columns=[column for column, _ in tables],
         samples=samples,
         prompts_with_answers=prompts,
-        diagnosis=_diagnosis([run, *reversed(folders)], unread),
+        diagnosis=diagnosis,
+        diagnosis_file=source,
         recipe=_text(run / "recipe.yaml", unread),
         unread=unread,
     )
 
 
 def _text(path: Path, unread: list[str]) -> str:
-    if not path.is_file():
+    if not path.exists():
         return ""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
@@ -70,7 +72,7 @@ def _text(path: Path, unread: list[str]) -> str:
 
 
 def _is_training(folder: Path) -> bool:
-    return (folder / TRAINING).is_file() or (folder / FOLDER).is_dir()
+    return (folder / TRAINING).exists() or (folder / FOLDER).is_dir()
 
 
 def _folders(run: Path) -> list[Path]:
@@ -78,8 +80,7 @@ def _folders(run: Path) -> list[Path]:
     found = [
         path
         for path in run.iterdir()
-        if re.fullmatch(r"\d+-.+", path.name)
-        and any((path / name).is_file() for name in ("settings.json", "done.json"))
+        if re.fullmatch(r"\d+-.+", path.name) and any((path / name).exists() for name in ("settings.json", "done.json"))
     ]
     return sorted(found, key=lambda path: (int(path.name.split("-", 1)[0]), path.name))
 
@@ -90,7 +91,7 @@ def _steps(folders: Sequence[Path]) -> list[StepView]:
     data: dict[str, Path] = {}
     for folder in folders:
         step = _step(folder)
-        if (folder / MANIFEST).is_file():
+        if (folder / MANIFEST).exists():
             steps.append(_with_data(step, data.get(step.take or "")))
             data[step.name] = folder / "data"
         else:
@@ -116,7 +117,7 @@ def _step(folder: Path) -> StepView:
         outputs=texts(record.get("outputs")),
         versions=texts(record.get("versions")),
         seconds=record["seconds"] if is_number(record.get("seconds")) else None,
-        metrics=json_lines(folder / "metrics.jsonl"),
+        metrics=json_lines(folder / "metrics.jsonl", unread),
         result=json_object(folder / "result.json", unread),
         audit=json_object(folder / "audit.json", unread),
         probed=_probed(folder, unread),
@@ -150,7 +151,7 @@ def _training(folder: Path, name: str) -> StepView:
         | inner["loss_settings"]
         | inner["trainer"],
         versions=texts(record.get("versions")),
-        metrics=json_lines(folder / "metrics.jsonl"),
+        metrics=json_lines(folder / "metrics.jsonl", unread),
         lineage=[] if examples is None else [made],
         probed=_probed(folder, unread),
         unread=unread,
@@ -182,14 +183,19 @@ def _probed(folder: Path, unread: list[str]) -> Probed | None:
         return None
 
 
-def _diagnosis(folders: Sequence[Path], unread: list[str]) -> Diagnosis | None:
-    """The diagnosis in the first of some directories that has one."""
-    path = next((folder / DIAGNOSIS for folder in folders if (folder / DIAGNOSIS).is_file()), None)
-    found = None if path is None else json_object(path, unread)
-    if not found:
-        return None
-    try:
-        return Diagnosis.model_validate({key: value for key, value in found.items() if key in Diagnosis.model_fields})
-    except ValidationError:
-        unread.append(DIAGNOSIS)
-        return None
+def _diagnosis(run: Path, folders: Sequence[Path], unread: list[str]) -> tuple[Diagnosis | None, str]:
+    """The newest diagnosis that can be read, and its file: of the last step that has one, or a later one of the run."""
+    steps = [folder / DIAGNOSIS for folder in reversed(folders) if (folder / DIAGNOSIS).exists()]
+    own = [run / DIAGNOSIS] if (run / DIAGNOSIS).exists() else []
+    is_later = bool(own) and all(own[0].stat().st_mtime_ns >= path.stat().st_mtime_ns for path in steps)
+    for path in (*own, *steps) if is_later else (*steps, *own):
+        name = plain(path.relative_to(run).as_posix())
+        found = json_object(path, [])
+        try:
+            if found:
+                known = {key: value for key, value in found.items() if key in Diagnosis.model_fields}
+                return Diagnosis.model_validate(known), name
+        except ValidationError:
+            pass
+        unread.append(name)
+    return None, ""

@@ -43,6 +43,7 @@ from pairwright.report.shown import (
     few,
     few_of,
     is_number,
+    joined,
     json_island,
     leaves,
     number,
@@ -285,6 +286,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "shown": shown,
         "few": few,
+        "joined": joined,
         "few_of": few_of,
         "number": number,
         "share": share,

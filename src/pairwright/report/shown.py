@@ -8,7 +8,7 @@ from being written.
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -65,6 +65,11 @@ def few_of(subject: str) -> str:
     return few(subject.split(", "))
 
 
+def joined(texts: Iterable[object]) -> Markup:
+    """`a, b, c`, each as `shown`."""
+    return Markup(", ").join(map(shown, texts))
+
+
 def plain(text: object) -> str:
     """A string that UTF-8 can hold."""
     return str(text).encode("utf-8", "replace").decode("utf-8")
@@ -96,7 +101,12 @@ def leaves(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 def is_number(value: object) -> bool:
     """Whether a value is a finite number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def json_island(value: Any) -> Markup:
@@ -121,8 +131,9 @@ def number(value: Any, digits: int = 3) -> str:
             return "–"
         if value == int(value) and abs(value) < 1e15:
             return f"{int(value):,}"
-        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
-    return plain(value)
+        rounded = f"{value:.{digits}g}"
+        return rounded if abs(float(rounded)) < 10**digits else f"{value:,.0f}"
+    return visible(value)
 
 
 def share(value: Any) -> str:

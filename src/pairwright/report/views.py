@@ -175,7 +175,9 @@ class RunView(BaseModel):
     samples: list[SamplePrompt] = []
     prompts_with_answers: int = 0
     diagnosis: Diagnosis | None = None
-    """Of `diagnosis.json`, in the run or in the last step that wrote one."""
+    """Of `diagnosis.json`, in the run or in the last step that wrote one, whichever is newer."""
+    diagnosis_file: str = ""
+    """Where it lies in the run."""
     recipe: str = ""
     """Of the run, as written."""
     unread: list[str] = []

@@ -94,6 +94,15 @@
     };
   }
 
+  // By names of strangers: without a prototype, in which `constructor` would be found.
+  const mapping = () => Object.create(null);
+  function without(given, name) {
+    const made = Object.assign(mapping(), given);
+    delete made[name];
+    return made;
+  }
+  const having = (given, name, one) => Object.assign(without(given, name), { [name]: one });
+
   const value = (one, row) => (one.kind === "category" ? one.values[one.codes[row]] : one.of[row]);
   const shownValue = (one, row) => (one.kind === "category" ? one.values[one.codes[row]] ?? "–" : number(one.of[row]));
   const titleOf = (one) => (one.side ? `${one.base} of ${one.side}` : one.base);
@@ -107,7 +116,7 @@
     const sets = head.sets.map(() => null);
     const find = (selector) => root.querySelector(selector);
     const form = find(".ex-bar"), list = find(".ex-list"), article = find(".ex-pair"), body = find(".ex-table tbody");
-    const fresh = () => ({ set: 0, q: "", sort: "", page: 0, pair: null, choose: {}, range: {} });
+    const fresh = () => ({ set: 0, q: "", sort: "", page: 0, pair: null, choose: mapping(), range: mapping() });
     let state = fresh();
     let rows = [];
     let turn = 0; // a later rendering makes an earlier one, still waiting for texts, give up
@@ -306,9 +315,9 @@
 
     function pages(last) {
       const go = (label, to, says) => h("button", { type: "button", textContent: label, disabled: to < 0 || to > last || to === state.page, "aria-label": says, dataset: { page: to } });
-      find(".ex-pages").replaceChildren(go("⏮", 0, "First page"), go("←", state.page - 1, "Page before"),
+      find(".ex-pages").replaceChildren(go("«", 0, "First page"), go("←", state.page - 1, "Page before"),
         h("span", { textContent: `page ${whole.format(state.page + 1)} of ${whole.format(last + 1)}` }),
-        go("→", state.page + 1, "Next page"), go("⏭", last, "Last page"));
+        go("→", state.page + 1, "Next page"), go("»", last, "Last page"));
       find(".ex-pages").hidden = last === 0;
     }
 
@@ -453,6 +462,8 @@
       return `#${root.dataset.name}${text ? `?${text}` : ""}`;
     }
 
+    const isNumber = (one) => Boolean(one) && one.kind === "number";
+
     function read() {
       const [name, text] = decodeHash(location.hash);
       if (name !== root.dataset.name) return false;
@@ -461,7 +472,7 @@
       state.set = Math.max(0, head.sets.findIndex((one) => one.name === said.get("set")));
       const set = current();
       state.q = (said.get("q") || "").slice(0, 400);
-      state.sort = set.by.has((said.get("sort") || "").replace(/^-/, "")) ? said.get("sort") : "";
+      state.sort = isNumber(set.by.get((said.get("sort") || "").replace(/^-/, ""))) ? said.get("sort") : "";
       state.page = Math.max(0, (parseInt(said.get("page"), 10) || 1) - 1);
       const pair = parseInt(said.get("pair"), 10);
       if (pair >= 0 && pair < set.pairs) state.pair = pair;
@@ -469,14 +480,24 @@
       for (const [key, given] of said) {
         const name = key.slice(3), one = set.by.get(name);
         if (key.startsWith("is.") && (name === "finding" || one)) state.choose[name] = given;
-        if (key.startsWith("in.") && one && one.of) { const [low, high] = given.split(":").map(end); state.range[name] = [low, high ?? null]; }
+        if (key.startsWith("in.") && isNumber(one)) { const [low, high] = given.split(":").map(end); state.range[name] = [low, high ?? null]; }
       }
       return true;
     }
 
     const decodeHash = (hash) => { const at = hash.indexOf("?"); return at < 0 ? [hash.slice(1), ""] : [hash.slice(1, at), hash.slice(at + 1)]; };
 
-    async function render({ keep = false, push = false, focus = null, anew = true } = {}) {
+    // An address may ask for anything: what cannot be shown gives the whole list.
+    async function render(options) {
+      try {
+        await draw(options);
+      } catch (error) {
+        state = fresh();
+        await draw({ keep: true });
+      }
+    }
+
+    async function draw({ keep = false, push = false, focus = null, anew = true } = {}) {
       const mine = ++turn;
       const set = current();
       if (!keep) history[push ? "pushState" : "replaceState"](null, "", address());
@@ -519,18 +540,16 @@
       } else if (target.name === "sort") {
         change({ sort: target.value }, { focus: () => form.elements.sort });
       } else if (target.dataset.choose) {
-        const { [target.dataset.choose]: _, ...others } = state.choose;
-        change({ choose: target.value ? { ...others, [target.dataset.choose]: target.value } : others },
-          { focus: () => form.querySelector(`[data-choose="${CSS.escape(target.dataset.choose)}"]`) });
+        const name = target.dataset.choose;
+        change({ choose: target.value ? having(state.choose, name, target.value) : without(state.choose, name) }, { focus: () => form.querySelector(`[data-choose="${CSS.escape(name)}"]`) });
       }
     });
     form.addEventListener("change", (event) => {
       const { range, end } = event.target.dataset;
       if (!range) return;
       const of = (which) => { const given = form.querySelector(`[data-range="${CSS.escape(range)}"][data-end="${which}"]`).value; return given === "" ? null : Number(given); };
-      const { [range]: _, ...others } = state.range;
       const ends = [of("least"), of("most")];
-      change({ range: ends.every((one) => one === null) ? others : { ...others, [range]: ends } });
+      change({ range: ends.every((one) => one === null) ? without(state.range, range) : having(state.range, range, ends) });
     });
     root.addEventListener("click", (event) => {
       const button = event.target.closest("button");
