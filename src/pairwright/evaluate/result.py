@@ -67,8 +67,8 @@ class Result(BaseModel):
         twice = [name for name, count in times.items() if count > 1]
         if twice:
             raise InputError(
-                f"evaluate {self.name}: the measure {twice[0]!r} is there twice, so one value would hide the other; give "
-                "the model, group or column that is called so another name"
+                f"evaluate {self.name}: the measure {twice[0]!r} is there twice, so one value would hide the other; "
+                "give the model, group or column that is called so another name"
             )
         return self
 
