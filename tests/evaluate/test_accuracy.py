@@ -155,12 +155,12 @@ def test_pairs_of_rm_bench_that_lie_in_no_nines_are_said(shared, moved):
         "slice": lambda: pairs.slice(1, 18),
         "chosen": lambda: pairs.with_columns(
             chosen_id=pl.Series(
-                [pairs["chosen_id"][3], *pairs["chosen_id"].to_list()[1:]], dtype=pairs["chosen_id"].dtype
+                [pairs["rejected_id"][1], *pairs["chosen_id"].to_list()[1:]], dtype=pairs["chosen_id"].dtype
             )
         ),
         "rejected": lambda: pairs.with_columns(
             rejected_id=pl.Series(
-                [pairs["rejected_id"][1], *pairs["rejected_id"].to_list()[1:]], dtype=pairs["rejected_id"].dtype
+                [pairs["chosen_id"][3], *pairs["rejected_id"].to_list()[1:]], dtype=pairs["rejected_id"].dtype
             )
         ),
         "nothing": lambda: pairs,
