@@ -115,6 +115,25 @@ def test_the_charts_draw_their_lines(chromium, page_file):
         assert seen.page.locator(".plot path.js-line, .plot .bars path, .plot .point").count() > 2
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "sort=split",
+        "sort=-split",
+        "sort=constructor",
+        "in.constructor=1:2",
+        "in.split=1:2",
+        "is.__proto__=1",
+        "set=0&page=1e9",
+    ],
+)
+def test_an_address_that_asks_for_nonsense_shows_the_list(chromium, page_file, asked):
+    with opened(chromium, page_file, f"#r0-explorer?{asked}") as seen:
+        assert count(seen.page).endswith("pairs")
+        assert seen.page.locator(".ex-open").count() > 0
+        assert seen.said == []
+
+
 def test_it_filters_by_category_finding_goal_and_number(chromium, page_file):
     """Of 64 rows: every fourth is test (16); goals 2 to 33 once, 1 32 times; gaps i + 1 for i of 0..31, twice."""
     with opened(chromium, page_file) as seen:

@@ -7,6 +7,8 @@ import pytest
 
 from pairwright.errors import InputError
 from pairwright.report import report
+from pairwright.report.compare import _subject, apart, apart_by_name, checks
+from pairwright.report.views import RunView
 from pairwright.runs import Asked, begin, finish, step_directory, write_json, write_text
 
 
@@ -103,6 +105,40 @@ def test_trainings_by_themselves_are_compared_whatever_their_directories_are_cal
         one["name"]: one["y"] for chart in kept["charts"] if chart["id"] == "all-train-0" for one in chart["series"]
     }
     assert lines == {"low": [0.5], "high": [0.25]}
+
+
+def test_steps_of_only_one_run_are_folded_and_settings_stand_behind_the_charts(runs, tmp_path):
+    page, kept = comparison(runs, tmp_path)
+    assert kept["comparison"]["only"] == [{"run": "two", "steps": ["further"]}]
+    compared = page[page.index('id="compared"') : page.index('id="r0-run"')]
+    open_part, folded = compared.split("<summary>Only in two: 1 number</summary>")
+    assert "-3.75 to -3.25" not in open_part
+    assert "-3.75 to -3.25" in folded
+    assert compared.index("All runs in one chart") < compared.index("What was different")
+
+
+def test_of_many_findings_the_worst_of_each_check_stands_open():
+    """22 subjects of one check: 1 warning, 21 notes in the first run; none in the second."""
+    cell = {"level": "note", "says": "a little"}
+    worst = {"level": "warning", "says": "a lot"}
+    rows = [{"check": "fall", "subject": str(i), "cells": [cell if i else worst, None]} for i in range(22)]
+    (found,) = checks(rows)
+    assert found["cells"] == [{"levels": {"warning": 1, "note": 21}, "worst": worst}, None]
+    assert checks(rows[:20]) == []
+    assert apart(rows, ["a", "b"])["shared"] == []
+    assert [each["run"] for each in apart(rows, ["a", "b"])["only"]] == ["a"]
+
+
+def test_the_name_of_a_run_is_taken_from_a_subject_only_as_a_word():
+    run = RunView(name="up/dpo", steps=[])
+    subjects = {"dpo": "training", "dpo · late": "late", "dpo-2": "dpo-2", "dpos": "dpos", "late": "late"}
+    assert {subject: _subject(run, subject) for subject in subjects} == subjects
+
+
+def test_runs_of_one_directory_name_are_told_apart_by_the_path(tmp_path):
+    places = [tmp_path / "x" / "low" / "dpo", tmp_path / "x" / "high" / "dpo", tmp_path / "ipo"]
+    named = apart_by_name([RunView(name=place.name, steps=[], folder=place) for place in places])
+    assert [run.name for run in named] == ["low/dpo", "high/dpo", "ipo"]
 
 
 def test_one_run_is_compared_with_nothing(runs, tmp_path):

@@ -80,7 +80,7 @@ def charts_in(page):
 
 def test_findings_stand_in_the_headline_warnings_first(trained):
     page = report(trained).read_text("utf-8")
-    headline = page[page.index('id="r0-result"') : page.index('id="r0-data"')]
+    headline = page[page.index('id="r0-result"') : page.index('id="r0-training"')]
     order = [headline.index(name) for name in ("likelihood displacement", "mass leak", "hump was seen")]
     assert order == sorted(order)
     for said in ("112", "-4.12 to -2.38", "It means something.", "<code>loss: dpo+sft</code>", "arXiv 1234.56789 §3"):

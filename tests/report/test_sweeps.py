@@ -96,10 +96,12 @@ def test_findings_stand_by_check_with_the_worst_first(written):
     ]  # fmt: skip
     assert [each["value"] for each in check["findings"]][:2] == [-100.5, -100.25]
     assert check["settings"] == [
-        {"setting": "beta 0.01", "seen": 2, "of": 2},
-        {"setting": "beta 0.1", "seen": 2, "of": 2},
-        {"setting": "beta 1", "seen": 0, "of": 2},
+        {"setting": "beta 0.01", "seen": 2, "of": 2, "levels": {"warning": 2}, "level": "warning"},
+        {"setting": "beta 0.1", "seen": 2, "of": 2, "levels": {"note": 2}, "level": "note"},
+        {"setting": "beta 1", "seen": 0, "of": 2, "levels": {"fine": 2}, "level": "fine"},
     ]
+    chips = page.split('<ul class="by-setting">')[1].split("</ul>")[0]
+    assert [chips.count(f'class="at-{level}"') for level in ("warning", "note", "fine")] == [1, 1, 1]
     card = between(page, "What training did", 'id="r0-data"')
     assert card.count("It means something.") == card.count("Try <code>beta</code>.") == 1
     assert card.count("arXiv 1234.56789") == 1
@@ -107,7 +109,7 @@ def test_findings_stand_by_check_with_the_worst_first(written):
         card.index(f">{name}<") if f">{name}<" in card else card.index(name) for name in ("dpo-0.01-2", "dpo-1-1")
     ]
     assert places == sorted(places)
-    for said in ("-101 to -100", '<b>2</b><span class="soft"> of 2</span>', "&lt;b onclick=alert(1)&gt;x"):
+    for said in ("-101 to -100", '<b>2</b> <span class="soft">of 2</span>', "&lt;b onclick=alert(1)&gt;x"):
         assert said in card
     assert "<b onclick" not in page
 

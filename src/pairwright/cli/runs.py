@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pairwright.cli.data import description
 from pairwright.cli.diagnose import findings_text, measures_text
@@ -86,19 +87,28 @@ def report(verb: str, arguments: Sequence[str]) -> int:
     if given["json"]:
         show_json({"page": str(page), "numbers": str(numbers), "headline": said})
         return 0
-    for each in said:
+    for i, each in enumerate(said):
         if len(said) > 1:
             print(f"== {each['run']}")
         seen = [finding for finding in each["findings"] if finding["level"] != "fine"]
         quiet = len(each["findings"]) - len(seen)
+        is_diagnosed = "diagnosis" not in [lack["part"] for lack in each["missing"]]
         parts = [
             findings_text(seen) if seen else "",
+            "" if is_diagnosed else f"not diagnosed: `pairwright diagnose {given['run_dirs'][i]}`",
+            "" if is_diagnosed else _logged_text(each["logged"]),
             f"{quiet} more findings are fine; the page has them" if quiet else "",
             measures_text(each["measures"]) if each["measures"] else "",
         ]
         print("\n\n".join(filter(None, parts)) + "\n")
     print(page)
     return 0
+
+
+def _logged_text(logged: Sequence[Mapping[str, Any]]) -> str:
+    """The last logged numbers of each training; of one batch, so without an interval."""
+    rows = [(each["training"], each["measure"], f"{each['value']:.4g}") for each in logged]
+    return table(rows, ("training", "last logged", "value")) if rows else ""
 
 
 def progress() -> LiveProgress:

@@ -19,7 +19,7 @@ from pairwright.report.files import BROKEN, items, json_lines, json_object, mapp
 from pairwright.report.probed import probed_of
 from pairwright.report.samples import answers_of, side_by_side
 from pairwright.report.shown import clean, is_number, plain
-from pairwright.report.views import Probed, RunView, StepView
+from pairwright.report.views import Pairs, Probed, RunView, StepView
 
 TRAINING = "training.json"
 """What `train` writes last; a directory with it is a training by itself."""
@@ -51,6 +51,7 @@ def collect(run: Path) -> RunView:
         name=name,
         folder=run,
         steps=steps,
+        is_training=not folders,
         columns=[column for column, _ in tables],
         samples=samples,
         prompts_with_answers=prompts,
@@ -133,6 +134,7 @@ def _training(folder: Path, name: str) -> StepView:
     inner = {key: mapping(config.get(key)) for key in ("loss_settings", "trainer")}
     dropped = {key: int(count) for key, count in mapping(record.get("dropped")).items() if is_number(count)}
     examples = int(record["examples"]) if is_number(record.get("examples")) else None
+    scores, pairs = _held_out(folder, unread)
     made = Step(
         name=name,
         settings={},
@@ -153,9 +155,23 @@ def _training(folder: Path, name: str) -> StepView:
         versions=texts(record.get("versions")),
         metrics=json_lines(folder / "metrics.jsonl", unread),
         lineage=[] if examples is None else [made],
+        scores=scores,
+        pairs=pairs,
         probed=_probed(folder, unread),
         unread=unread,
     )
+
+
+def _held_out(folder: Path, unread: list[str]) -> tuple[dict[str, int], Pairs | None]:
+    """Answers by score, and the pairs, of the held-out data that a training was probed on."""
+    if not (folder / FOLDER / "data").exists():
+        return {}, None
+    try:
+        prefs = Preferences.load(folder / FOLDER / "data")
+        return by_score(prefs), pairs_of(prefs)
+    except BROKEN:
+        unread.append(f"{FOLDER}/data")
+        return {}, None
 
 
 def _with_data(step: StepView, taken: Path | None) -> StepView:

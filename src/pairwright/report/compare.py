@@ -4,16 +4,20 @@ A number of one run stands beside that of another where the steps (or what was l
 that is one training by itself has no names of steps, so it is called `training`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from pairwright.report.charts import CURVES
 from pairwright.report.lacking import WANTED
-from pairwright.report.measures import METRIC, findings_of, results
-from pairwright.report.shown import is_number
+from pairwright.report.measures import METRIC, WORST, findings_of, last_logged, results
+from pairwright.report.shown import plain
 from pairwright.report.views import RunView, StepView
 
-_RANK = {"warning": 0, "note": 1, "fine": 2}
+_RANK = {level: i for i, level in enumerate(WORST)}
+
+_BETWEEN = " ·:/,"
+"""What stands between the name of a run and the rest of a subject."""
+OPEN = 20
+"""So many findings of several runs stand open; of more, only the worst of each check."""
 
 Key = tuple[str, str]
 Row = tuple[Key, Any]
@@ -21,6 +25,8 @@ Row = tuple[Key, Any]
 
 def compared(runs: Sequence[RunView]) -> dict[str, Any]:
     """The comparison of several runs: tables whose `cells` are one for each run, None where it has none."""
+    named = [name for run in runs for name in {_name(run, step) for step in run.steps}]
+    shared = {name for name in named if named.count(name) > 1}
     return {
         "runs": [run.name for run in runs],
         "measures": [_titled(key, cells, "evaluation", "measure") for key, cells in _beside(runs, _measures)],
@@ -29,8 +35,9 @@ def compared(runs: Sequence[RunView]) -> dict[str, Any]:
         "settings": [
             _titled(key, cells, "step", "setting")
             for key, cells in _beside(runs, _settings)
-            if any(cell != cells[0] for cell in cells)
+            if key[0] in shared and any(cell != cells[0] for cell in cells)
         ],
+        "only": _only(runs, shared),
         "findings": sorted(
             (_titled(key, cells, "check", "subject") for key, cells in _beside(runs, _findings)),
             key=lambda row: min(_RANK.get(cell["level"], 1) for cell in row["cells"] if cell),
@@ -40,6 +47,60 @@ def compared(runs: Sequence[RunView]) -> dict[str, Any]:
             for part, wanted in WANTED.items()
         ],
     }
+
+
+def apart(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Rows that two runs share, and by the name of a run those that only it has."""
+    counted = [(row, [i for i, cell in enumerate(row["cells"]) if cell is not None]) for row in rows]
+    only = [{"run": name, "rows": [row for row, at in counted if at == [i]]} for i, name in enumerate(names)]
+    return {"shared": [row for row, at in counted if len(at) > 1], "only": [each for each in only if each["rows"]]}
+
+
+def checks(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Findings of several runs by check, the worst first; none where all of them can stand open.
+
+    Returns:
+        `check`; `rows`, its findings; `cells`, for each run its `levels` with their counts and its `worst` finding.
+    """
+    if len(rows) <= OPEN:
+        return []
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["check"], []).append(row)
+    return [
+        {
+            "check": check,
+            "rows": own,
+            "cells": [_summed(cells) for cells in zip(*(r["cells"] for r in own), strict=True)],
+        }
+        for check, own in found.items()
+    ]
+
+
+def _summed(cells: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """The findings of one check in one run."""
+    known = [cell for cell in cells if cell]
+    levels = {level: sum(cell["level"] == level for cell in known) for level in WORST}
+    worst = min(known, key=lambda cell: _RANK.get(cell["level"], 1), default=None)
+    return worst and {"levels": {level: count for level, count in levels.items() if count}, "worst": worst}
+
+
+def _only(runs: Sequence[RunView], shared: Collection[str]) -> list[dict[str, Any]]:
+    """The steps that only one run has."""
+    own = [[name for step in run.steps if (name := _name(run, step)) not in shared] for run in runs]
+    return [{"run": run.name, "steps": steps} for run, steps in zip(runs, own, strict=True) if steps]
+
+
+def apart_by_name(runs: Sequence[RunView]) -> list[RunView]:
+    """Runs whose directories have one name, called by as much of the path as tells them apart."""
+    parts = [run.folder.resolve().parts for run in runs]
+
+    def called(i: int) -> str:
+        alike = {parts[j] for j, run in enumerate(runs) if run.name == runs[i].name}
+        depth = next((n for n in range(1, len(parts[i])) if len({own[-n:] for own in alike}) == len(alike)), 1)
+        return plain("/".join(parts[i][-depth:]))
+
+    return [run.model_copy(update={"name": called(i)}) for i, run in enumerate(runs)]
 
 
 def _beside(runs: Sequence[RunView], of: Callable[[RunView], Iterable[Row]]) -> list[tuple[Key, list[Any]]]:
@@ -60,8 +121,11 @@ def _name(run: RunView, step: StepView) -> str:
 
 
 def _subject(run: RunView, subject: str) -> str:
-    """A subject without the name of its run, so that it is the same in both."""
-    return subject.removeprefix(run.name).strip(" ·:/-") or "training"
+    """A subject without the name of its run's directory, so that it is the same in both."""
+    name = run.name.rsplit("/", 1)[-1]
+    rest = subject.removeprefix(name)
+    is_named = rest != subject and (not rest or rest[0] in _BETWEEN)
+    return (rest if is_named else subject).strip(_BETWEEN + "-") or "training"
 
 
 def _measures(run: RunView) -> Iterable[Row]:
@@ -80,10 +144,8 @@ def _diagnosed(run: RunView) -> Iterable[Row]:
 def _logged(run: RunView) -> Iterable[Row]:
     """The last logged number of each kind; it is of one batch, and has no interval."""
     for step in run.of("metrics"):
-        for name, (title, _) in CURVES.items():
-            last = next((row[name] for row in reversed(step.metrics) if is_number(row.get(name))), None)
-            if last is not None:
-                yield (_name(run, step), title), {"value": last}
+        for title, last in last_logged(step):
+            yield (_name(run, step), title), {"value": last}
 
 
 def _settings(run: RunView) -> Iterable[Row]:

@@ -88,10 +88,20 @@ WANTED = {
 """Every part that a run can lack, in the order of the page."""
 
 
+OF_TRAINING = {
+    "diagnosis": "`pairwright diagnose DIRECTORY`, with the directory of this training.",
+    "training": "What `train` logs, or the callback `Probe` in a trainer of TRL, is drawn here.",
+    "probes": "`pairwright diagnose DIRECTORY --data DATA` probes it now; `probe_every=50`, or the callback `Probe` in "
+    "a trainer of TRL, while it trains.",
+}
+"""The parts that one training by itself can lack, and how to get them."""
+
+
 def lacks(run: RunView) -> list[Lack]:
-    """The parts that a run does not have."""
+    """The parts that a run does not have; of one training by itself, those that a training has."""
+    remedies = OF_TRAINING if run.is_training else {part: wanted.remedy for part, wanted in WANTED.items()}
     return [
-        Lack(part=part, says=wanted.says, remedy=wanted.remedy)
-        for part, wanted in WANTED.items()
-        if not wanted.has(run)
+        Lack(part=part, says=WANTED[part].says, remedy=remedy)
+        for part, remedy in remedies.items()
+        if not WANTED[part].has(run)
     ]

@@ -1,11 +1,11 @@
 """What was measured, as the tables of a page read it: measures with their intervals, scores by goal, the headline."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pairwright.diagnose.checks import by_check
 from pairwright.diagnose.finding import Finding, Part
-from pairwright.report.charts import goal_rows, number_of, table_of
+from pairwright.report.charts import CURVES, goal_rows, number_of, table_of
 from pairwright.report.files import dicts, items
 from pairwright.report.lacking import lacks
 from pairwright.report.shown import is_number
@@ -14,6 +14,8 @@ from pairwright.report.views import RunView, StepView
 
 HEADLINE = {"compare": 1, "pairs": 2, "control": 2, "rewardbench2": 2, "mtbench": 2}
 """So many of an evaluation's measures, which come most important first, stand in the headline; all are below it."""
+WORST = ("warning", "note", "fine")
+"""Levels of findings, the worst first."""
 FIRST = 4
 """So many of a diagnostic's measures stand open."""
 METRIC = {"name": "", "value": None, "low": None, "high": None, "n": None, "says": ""}
@@ -37,7 +39,7 @@ def with_bars(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def headline(run: RunView) -> dict[str, Any]:
-    """What is said first of a run: findings, warnings first; measures of each evaluation; what it lacks.
+    """What is said first of a run: findings, warnings first; measures; last logged numbers; what it lacks.
 
     Where a check is about many subjects, `checks` has the same findings by check.
     """
@@ -56,8 +58,21 @@ def headline(run: RunView) -> dict[str, Any]:
         "findings": findings,
         "checks": checks_of(run, sweep_of([run])),
         "measures": measures,
+        "logged": [
+            {"training": step.name, "measure": title, "value": value}
+            for step in run.of("metrics")
+            for title, value in last_logged(step)
+        ],
         "missing": [lack.model_dump(mode="json") for lack in lacks(run)],
     }
+
+
+def last_logged(step: StepView) -> Iterator[tuple[str, Any]]:
+    """The last logged number of each kind, with its title; it is of one batch, and has no interval."""
+    for name, (title, _) in CURVES.items():
+        last = next((row[name] for row in reversed(step.metrics) if is_number(row.get(name))), None)
+        if last is not None:
+            yield title, last
 
 
 def findings_of(run: RunView) -> tuple[Finding, ...]:
@@ -80,10 +95,17 @@ def checks_of(run: RunView, sweep: Sweep) -> list[dict[str, Any]]:
 def _by_setting(findings: Sequence[Finding], sweep: Sweep) -> list[dict[str, Any]]:
     found = {label: [each for each in findings if sweep.find(each.subject) == label] for label in sweep.order}
     return [
-        {"setting": label, "seen": sum(each.level != "fine" for each in own), "of": len(own)}
+        {"setting": label, "seen": sum(each.level != "fine" for each in own), "of": len(own), **_levels(own)}
         for label, own in found.items()
         if own
     ]
+
+
+def _levels(findings: Sequence[Finding]) -> dict[str, Any]:
+    """How many findings have each level, the worst first; and the worst."""
+    counted = {level: sum(each.level == level for each in findings) for level in WORST}
+    levels = {level: count for level, count in counted.items() if count}
+    return {"levels": levels, "level": next(iter(levels))}
 
 
 def with_pictures(check: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pairwright.report.charts import (
     selection_charts,
     training_charts,
 )
-from pairwright.report.compare import compared
+from pairwright.report.compare import apart, checks, compared
 from pairwright.report.explorer import explorer_of
 from pairwright.report.files import dicts, items
 from pairwright.report.flow import flows
@@ -141,9 +141,11 @@ def _part(run: RunView, prefix: str) -> dict[str, Any]:
 
     trainings = named([run], "metrics")
     data = _first_of_each(run.of("pairs"), "pairs")
+    explorer = explorer_of(run.steps)
     return {
         "view": run,
         "prefix": prefix,
+        "sections": _sections(run, bool(explorer)),
         "lacks": dict.fromkeys(WANTED) | {lack.part: lack for lack in lacks(run)},
         "findings": findings_of(run),
         "checks": [with_pictures(check) for check in checks_of(run, sweep)],
@@ -169,13 +171,26 @@ def _part(run: RunView, prefix: str) -> dict[str, Any]:
         "probes": lines(*probe_charts(named([run], "probed"))),
         "diagnosed": _diagnosed(run, sweep, drawn),
         "goals": next(iter(lines(goal_chart(named([run], "result")))), None),
-        "explorer": explorer_of(run.steps),
+        "explorer": explorer,
         "charts": charts,
         "seeds": {s.name: s.settings["seed"] for s in run.of("metrics") if s.settings.get("seed") is not None},
         "seconds": sum(step.seconds or 0.0 for step in run.steps),
         "versions": run.steps[-1].versions or next((s.versions for s in run.steps if s.versions), {}),
         "unfinished": [step.name for step in run.steps if not step.done and step.verb != "report"],
     }
+
+
+def _sections(run: RunView, is_explored: bool) -> list[str]:
+    """The sections of a run's page; of one training by itself only those that it has."""
+    always = ["result", "training", "diagnosis", "provenance", *(["explorer"] if is_explored else [])]
+    had = {
+        "data": bool(run.of("lineage") or run.of("pairs")),
+        "selection": bool(run.of("selection")),
+        "relabelling": bool(run.of("relabelling")),
+        "goals": bool(run.of("result")),
+        "samples": bool(run.samples),
+    }
+    return [*always, *(name for name, has in had.items() if has or not run.is_training)]
 
 
 def _together(runs: Sequence[RunView]) -> dict[str, Any]:
@@ -187,7 +202,9 @@ def _together(runs: Sequence[RunView]) -> dict[str, Any]:
     ]
     sweep = sweep_of(runs)
     charts = [coloured(chart, sweep).model_copy(update={"id": f"all-{chart.id}"}) for chart in found if chart]
-    return {"table": compared(runs), "charts": charts}
+    table = compared(runs)
+    kept = {part: apart(table[part], table["runs"]) for part in ("measures", "diagnosed", "logged", "findings")}
+    return {"table": table, "charts": charts, "kept": kept, "checks": checks(kept["findings"]["shared"])}
 
 
 def _first(run: RunView, sweep: Sweep, drawn: Any) -> dict[str, Any] | None:

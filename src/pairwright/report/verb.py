@@ -9,6 +9,7 @@ from typing import Any
 
 from pairwright.errors import InputError
 from pairwright.report.collect import collect
+from pairwright.report.compare import apart_by_name
 from pairwright.report.files import json_object
 from pairwright.report.page import MADE_BY, audits_page, run_page
 from pairwright.runs import write_json, write_text
@@ -55,7 +56,9 @@ def report(
         raise InputError(
             f"{numbers} would be written beside {target.name}, and no report wrote it; choose another output"
         )
-    page, values = _audits(files, title) if files else run_page(list(map(collect, paths)), title=title, notes=notes)
+    page, values = (
+        _audits(files, title) if files else run_page(apart_by_name(list(map(collect, paths))), title=title, notes=notes)
+    )
     write_json(numbers, values)
     return write_text(target, page)
 

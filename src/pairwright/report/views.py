@@ -169,6 +169,8 @@ class RunView(BaseModel):
 
     name: str
     steps: list[StepView]
+    is_training: bool = False
+    """Whether it is one training by itself, and no run of a recipe."""
     folder: Path = Field(default=Path(), exclude=True)
     columns: list[str] = []
     """Steps that generated answers, in order."""
