@@ -149,7 +149,11 @@ def test_a_fall_that_a_goal_takes_back_is_a_note() -> None:
     none, own = unlearning(probes(HERE, both), subject="x").findings
     assert (none.level, own.level) == ("note", "fine")
     lost = both | {"own": {0: HERE.start, 5: HERE.start - 0.5}}
-    assert [each.level for each in unlearning(probes(HERE, lost), subject="x").findings] == ["warning", "warning"]
+    found = unlearning(probes(HERE, lost), subject="x").findings
+    assert [each.level for each in found] == ["warning", "warning"]
+    assert "Relabel the pairs" not in found[0].remedy  # they are, or nobody could ask for the answer's own score
+    plain = unlearning(probes(HERE, {"none": both["none"]}), subject="x").findings[0]
+    assert "Relabel the pairs" in plain.remedy
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,14 @@ _RELABEL = (
     "Relabel the pairs (`relabel`, mode ra), so that a good rejected answer is the chosen one under its own score; or "
     "select pairs with a larger gap of scores."
 )
+_RELABELLED = (
+    "The pairs ask for scores already, and these answers are not given back to whoever asks for theirs: look at goal "
+    "control, or select pairs with a larger gap of scores."
+)
 _CONTROL = (
     "Look at goal control: whether the goal stands in the prompt in full, and whether answers follow it; then train "
     "longer, or with both copies (`relabel`, mode ra)."
 )
-_REMEDY: Mapping[Level, str] = {"warning": _RELABEL, "note": _RELABEL, "fine": ""}
 _REMEDY_OWN: Mapping[Level, str] = {"warning": _CONTROL, "note": _CONTROL, "fine": ""}
 
 
@@ -248,13 +251,19 @@ def _findings(
             means="A pair takes probability from its rejected answer however good that answer is: what the data scores "
             "well is unlearned."
             + (" Asked for their own score these answers did not lose probability." if kept else ""),
-            remedy=_REMEDY[level] if not kept or level == "fine" else "Ask for a score when generating.",
+            remedy="" if level == "fine" else _remedy(own, kept=kept),
             source=SOURCE,
         )
     ]
     if own is not None:
         found.append(_of_own(own, subject=subject, step=readings.steps[-1]))
     return tuple(found)
+
+
+def _remedy(own: Interval | None, *, kept: bool) -> str:
+    if own is None:
+        return _RELABEL
+    return "Ask for a score when generating." if kept else _RELABELLED
 
 
 def _of_own(own: Interval, *, subject: str, step: int) -> Finding:
