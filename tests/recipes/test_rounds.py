@@ -99,7 +99,10 @@ def test_each_runs_offline_to_its_table_and_again_does_nothing(recipe, rounds, t
         assert row["length"] > 0
         assert row["unscored"] == 0
     assert all(row["kl"] != 0 and row["kl_low"] < row["kl"] < row["kl_high"] for row in result["table"][1:])
+    report = json.loads(next((tmp_path / "run").glob("*-report/report.json")).read_text(encoding="utf-8"))
+    (shown,) = [step["result"] for step in report["runs"][0]["steps"] if step["name"] == "rounds"]
+    assert shown["table"] == result["table"]
     page = next((tmp_path / "run").glob("*-report/report.html")).read_text(encoding="utf-8")
-    assert "score_low" in page
+    assert "All rows of rounds" in page
     again = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert again.stderr.count("done before") == len(list((tmp_path / "run").glob("*/done.json")))
