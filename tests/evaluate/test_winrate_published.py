@@ -37,14 +37,15 @@ def test_the_constant_answer_that_wins_is_named(shared):
     assert any("725 of 725 answers are the same text" in note for note in notes)
 
 
+def published_control(shared, setting, file):
+    """The verdicts of the 15 models, and the settings of the published length control."""
+    difficulty = shared(f"{CHECK}/lc_instruction_difficulty.csv")
+    control = {"length_controlled": True, "match": "position", "difficulty": difficulty}
+    return shared(f"{CHECK}/lc_annotations.parquet"), {**control, setting: shared(f"{CHECK}/{file}")}
+
+
 def test_published_raw_numbers_and_those_from_published_weights_are_reproduced(shared):
-    path = shared(f"{CHECK}/lc_annotations.parquet")
-    control = {
-        "length_controlled": True,
-        "match": "position",
-        "difficulty": shared(f"{CHECK}/lc_instruction_difficulty.csv"),
-        "weights": shared(f"{CHECK}/lc_published.csv"),
-    }
+    path, control = published_control(shared, "weights", "lc_published.csv")
     for row in published(shared):
         found = winrate(path, generator=row["model"], draws=1, **control).to_dict()
         assert [found[name] for name in RAW] == pytest.approx([row[name] for name in RAW], abs=1e-9)
@@ -54,13 +55,7 @@ def test_published_raw_numbers_and_those_from_published_weights_are_reproduced(s
 
 
 def test_fitted_again_with_the_published_c_the_number_is_the_published_one(shared):
-    path = shared(f"{CHECK}/lc_annotations.parquet")
-    control = {
-        "length_controlled": True,
-        "match": "position",
-        "difficulty": shared(f"{CHECK}/lc_instruction_difficulty.csv"),
-        "anchors": shared(f"{CHECK}/lc_gamed_rows.csv.gz"),
-    }
+    path, control = published_control(shared, "anchors", "lc_gamed_rows.csv.gz")
     for row in published(shared):
         found = winrate(path, generator=row["model"], strength=row["C_inferred"], draws=1, **control).to_dict()
         assert found["length_controlled_winrate"] == pytest.approx(row["length_controlled_winrate"], abs=0.015)
@@ -70,13 +65,7 @@ def test_fitted_again_with_the_published_c_the_number_is_the_published_one(share
 
 @pytest.mark.slow
 def test_fitted_again_with_c_by_cross_validation_all_are_within_fifteen_hundredths(shared):
-    path = shared(f"{CHECK}/lc_annotations.parquet")
-    control = {
-        "length_controlled": True,
-        "match": "position",
-        "difficulty": shared(f"{CHECK}/lc_instruction_difficulty.csv"),
-        "anchors": shared(f"{CHECK}/lc_gamed_rows.csv.gz"),
-    }
+    path, control = published_control(shared, "anchors", "lc_gamed_rows.csv.gz")
     for row in published(shared):
         found = winrate(path, generator=row["model"], draws=1, **control).to_dict()
         assert found["length_controlled_winrate"] == pytest.approx(row["length_controlled_winrate"], abs=0.15)
