@@ -11,6 +11,7 @@ none behind.
 import hashlib
 import json
 import os
+import random
 import socket
 import sqlite3
 import time
@@ -29,6 +30,10 @@ from pairwright.served.reply import paired
 FORM = 1
 """Of keys and values; another one finds nothing of this one's."""
 _BATCH = 500
+_PATIENCE = 60.0
+"""Seconds to wait for another job that is writing."""
+_PAUSE = 0.01
+"""Seconds between two tries to open; up to twice it, so that jobs refused together do not come together."""
 _ANSWER = TypeAdapter(Answer)
 
 
@@ -72,16 +77,7 @@ class Cache:
         self._owner = (socket.gethostname(), os.getpid(), uuid.uuid4().hex)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            # Autocommit: each answer is a transaction of its own. Another job may be writing: wait for it.
-            self._file = sqlite3.connect(place, timeout=60.0, isolation_level=None)
-            self._file.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            self._file.execute("PRAGMA journal_mode=WAL")
-            self._file.execute("PRAGMA synchronous=NORMAL")
-            self._file.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
-            self._file.execute(
-                "CREATE TABLE IF NOT EXISTS claims "
-                "(key BLOB PRIMARY KEY, host TEXT, process INTEGER, job TEXT, until REAL) WITHOUT ROWID"
-            )
+            self._file = _opened(place)
         except (OSError, sqlite3.Error) as error:
             raise InputError(
                 f"answers cannot be kept in {place} ({error}) and would be paid twice; name another file with cache"
@@ -155,6 +151,35 @@ class Cache:
             f"answers cannot be read from {self._place} ({error}); wait for who writes it, or name another file with "
             "cache"
         )
+
+
+def _opened(place: Path) -> sqlite3.Connection:
+    """The file, with its tables.
+
+    The connection's own patience does not hold for the change to a write-ahead log: of several jobs that open a new
+    file at one moment, some are refused at once, and may come again when the first is done.
+    """
+    until = time.monotonic() + _PATIENCE
+    while True:
+        # Autocommit: each answer is a transaction of its own. Another job may be writing: wait for it.
+        file = sqlite3.connect(place, timeout=_PATIENCE, isolation_level=None)
+        try:
+            file.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            file.execute("PRAGMA journal_mode=WAL")
+            file.execute("PRAGMA synchronous=NORMAL")
+            file.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
+            file.execute(
+                "CREATE TABLE IF NOT EXISTS claims "
+                "(key BLOB PRIMARY KEY, host TEXT, process INTEGER, job TEXT, until REAL) WITHOUT ROWID"
+            )
+        except sqlite3.Error as error:
+            file.close()
+            # The low byte is the kind; the others say where it was met.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE * (1 + random.random()))
+        else:
+            return file
 
 
 def _holds(host: object, process: object, job: object, until: object) -> bool:
