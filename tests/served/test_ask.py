@@ -427,7 +427,7 @@ def test_of_two_jobs_at_one_moment_each_call_is_made_by_one(tmp_path: Path) -> N
 
 
 def test_jobs_that_open_a_new_file_at_one_moment_all_open_it(tmp_path: Path) -> None:
-    """SQLite refuses some of them at once, whatever the connection's patience: about one opening of 75 when measured."""
+    """SQLite refuses some at once, whatever the connection's patience: about one opening of 75 when measured."""
     together = Barrier(6)
 
     def job(file: Path) -> None:
