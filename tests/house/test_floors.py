@@ -81,6 +81,7 @@ FLOORS = {
     "pipeline": Floor(5, PAGES),
     "worlds": Floor(5, TABLES),
     "reproduce": Floor(5, NUMBERS),
+    "reproduce.language": Floor(5, NUMBERS | {"torch", "transformers"}),  # trains language models
     "reproduce.fitted": Floor(5, NUMBERS | {"torch"}),  # trains tables of logits on our losses
     "reproduce.tree_policies": Floor(5, NUMBERS | {"torch"}),
     "cli": Floor(6, COMMANDS),

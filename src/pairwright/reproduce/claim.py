@@ -47,7 +47,7 @@ class Outcome(BaseModel):
     charts: tuple[Chart, ...] = ()
     """What there is to see."""
     seconds: float | None = None
-    """How long the check took; `reproduce` fills it in."""
+    """How long the check took, on one core; `reproduce` fills it in where the check does not say."""
 
     def metric(self, name: str) -> Metric:
         """The metric of that name.

@@ -1,0 +1,227 @@
+"""Arms against each other: each tuned alike on validation gold, then repeated over seeds on the same instructions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairwright.plug import settings_of
+from pairwright.reproduce.claim import Setup, Verdict
+from pairwright.reproduce.language.job import said
+from pairwright.reproduce.language.pool import run_jobs
+from pairwright.reproduce.language.setting import Arm, Goal, Job, Tuned, World
+from pairwright.stats import Interval
+
+RATES = (3e-5, 1e-4, 3e-4)
+SFT, SMOOTHING = 0.3, 0.1
+TUNING_SEED = 1000
+VALIDATION, TEST = 72, 120
+QUICK_STEPS, QUICK_TEST = 40, 60
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An arm with its tuned numbers, over seeds.
+
+    Attributes:
+        arm: the arm.
+        tuned: what validation chose.
+        found: what the job of each seed found, seed by seed.
+    """
+
+    arm: Arm
+    tuned: Tuned
+    found: tuple[dict[str, Any], ...]
+
+    def gold(self, goal: Goal | None, of: str = "gold") -> list[list[float]]:
+        """Gold reward (or another mark) asked for a goal: for each seed, of each held-out instruction."""
+        return [found[of][said(goal)] for found in self.found]
+
+    @property
+    def own(self) -> list[list[float]]:
+        """Gold reward asked for the arm's own goal."""
+        return self.gold(self.arm.goal)
+
+    @property
+    def seconds(self) -> float:
+        """Of one core, over the seeds."""
+        return sum(float(found["seconds"]) for found in self.found)
+
+
+def smaller(world: World, setup: Setup) -> World:
+    """The world as the setup wants it: a quick look takes half of the steps."""
+    return replace(world, steps=min(world.steps, QUICK_STEPS)) if setup.quick else world
+
+
+def tune(arms: Sequence[Arm], world: World, setup: Setup) -> dict[str, Tuned]:
+    """The numbers of each arm with the highest mean gold on validation instructions; by the arm's name.
+
+    Every arm has the same budget, on data of a seed of its own. First three learning rates by two strengths; then, at
+    the best of them, a likelihood term and label smoothing (for a loss without, a stronger likelihood term). A quick
+    look tries two learning rates and nothing else.
+    """
+    world = smaller(world, setup)
+    first = {
+        arm.name: [
+            Tuned(rate=rate, strength=strength)
+            for rate in (RATES[1:] if setup.quick else RATES)
+            for strength in (arm.strengths[:1] if setup.quick else arm.strengths)
+        ]
+        for arm in arms
+    }
+    best = _best(arms, first, world)
+    if setup.quick:
+        return best
+    second = {arm.name: [best[arm.name], *_regularised(arm, best[arm.name])] for arm in arms}
+    return _best(arms, second, world)
+
+
+def measure(
+    arms: Sequence[Arm],
+    world: World,
+    setup: Setup,
+    *,
+    goals: Mapping[str, Sequence[Goal | None]] | None = None,
+    tuned: Mapping[str, Tuned] | None = None,
+    measures: Sequence[str] = (),
+) -> dict[str, Measured]:
+    """Every arm, tuned and then trained with each seed, asked for its own goal; by the arm's name.
+
+    Args:
+        arms: of different names.
+        world: for all of them.
+        setup: seeds, and whether to be quick.
+        goals: what an arm is asked for besides its own goal, by its name.
+        tuned: the numbers of the arms that are tuned already; the others are tuned here.
+        measures: what else is measured of each model.
+    """
+    known = dict(tuned or {})
+    known |= tune([arm for arm in arms if arm.name not in known], world, setup)
+    world = smaller(world, setup)
+    jobs = {
+        arm.name: [
+            Job(
+                world=world,
+                arm=arm,
+                tuned=known[arm.name],
+                seed=seed,
+                goals=tuple(dict.fromkeys((arm.goal, *(goals or {}).get(arm.name, ())))),
+                measures=tuple(measures),
+                prompts=QUICK_TEST if setup.quick else TEST,
+            )
+            for seed in range(setup.seeds)
+        ]
+        for arm in arms
+    }
+    found = run_jobs([job for each in jobs.values() for job in each], label="seeds")
+    return {arm.name: Measured(arm, known[arm.name], tuple(found[job] for job in jobs[arm.name])) for arm in arms}
+
+
+def base_found(world: World, setup: Setup, goals: Sequence[Goal | None], measures: Sequence[str] = ()) -> Measured:
+    """The base as it is, asked with each seed."""
+    jobs = [
+        Job(
+            world=world,
+            arm=None,
+            tuned=None,
+            seed=seed,
+            goals=tuple(goals),
+            measures=tuple(measures),
+            prompts=QUICK_TEST if setup.quick else TEST,
+        )
+        for seed in range(setup.seeds)
+    ]
+    found = run_jobs(jobs, label="base")
+    return Measured(Arm(name="base"), Tuned(rate=0.0, strength=0.0), tuple(found[job] for job in jobs))
+
+
+def difference(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> Interval:
+    """Mean of `one` less `other`, and its 95% interval over seeds and instructions.
+
+    Both are values for each seed, of each instruction: [S][P]. Differences are paired, by seed and instruction, and
+    both seeds and instructions are drawn again: other ones could have been taken of either.
+
+    Source: Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1(2); its interval is on the wide side.
+    """
+    return level(np.subtract(one, other))
+
+
+def level(values: Sequence[Sequence[float]] | NDArray[np.float64]) -> Interval:
+    """Mean of values [S][P], and its 95% interval, as `difference` has it; `n` is the number of seeds."""
+    table = np.asarray(values, dtype=np.float64)
+    seeds, prompts = table.shape
+    random = np.random.default_rng(0)
+    drawn = [
+        table[np.ix_(random.integers(0, seeds, seeds), random.integers(0, prompts, prompts))].mean()
+        for _ in range(DRAWS)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(table.mean()), float(low), float(high), seeds)
+
+
+def verdict_of(gain: Interval, *, sign: int = 1) -> Verdict:
+    """`holds`: the interval is on the claim's side of zero; `does not hold`: on the other; else `not identified`."""
+    low, high = sorted((sign * gain.low, sign * gain.high))
+    return "holds" if low > 0 else "does not hold" if high < 0 else "not identified"
+
+
+def row_of(measured: Measured, **more: Any) -> dict[str, Any]:
+    """A line of a claim's table: the arm, what it is asked for, gold with its interval, and its tuned numbers."""
+    gold = level(measured.own)
+    numbers = measured.tuned
+    return {
+        "arm": measured.arm.name,
+        "asked": said(measured.arm.goal),
+        "gold": round(gold.value, 3),
+        "low": round(gold.low, 3),
+        "high": round(gold.high, 3),
+        "rate": numbers.rate,
+        "strength": numbers.strength,
+        "sft": numbers.sft,
+        "smoothing": numbers.smoothing,
+    } | more
+
+
+def seconds_of(*parts: Measured) -> float:
+    """Seconds on one core that the seeds of these arms took."""
+    return round(sum(part.seconds for part in parts), 1)
+
+
+def _best(arms: Sequence[Arm], tried: Mapping[str, Sequence[Tuned]], world: World) -> dict[str, Tuned]:
+    jobs = {
+        (arm.name, tuned): Job(
+            world=world,
+            arm=arm,
+            tuned=tuned,
+            seed=TUNING_SEED,
+            part="validation",
+            goals=(arm.goal,),
+            prompts=VALIDATION,
+        )
+        for arm in arms
+        for tuned in tried[arm.name]
+    }
+    found = run_jobs(jobs.values(), label="tuning")
+
+    def gold(name: str, tuned: Tuned) -> float:
+        job = jobs[name, tuned]
+        values = found[job]["gold"][said(job.goals[0])]
+        return float(sum(values) / len(values))
+
+    return {arm.name: max(tried[arm.name], key=lambda tuned: gold(arm.name, tuned)) for arm in arms}
+
+
+def _regularised(arm: Arm, best: Tuned) -> list[Tuned]:
+    """The two further tries of an arm."""
+    from pairwright.losses.table import LOSSES
+
+    smooth = "label_smoothing" in settings_of(LOSSES[arm.loss])
+    if arm.examples != "pairs":
+        return []
+    return [
+        replace(best, sft=SFT),
+        replace(best, smoothing=SMOOTHING) if smooth else replace(best, sft=3 * SFT),
+    ]

@@ -1,0 +1,141 @@
+"""Jobs in processes of their own, one for each core, and what they found in the store: nothing is trained twice."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pairwright.errors import PairwrightError, need
+from pairwright.place import store_place, write_small
+from pairwright.progress import Ticker
+from pairwright.reproduce.language.setting import Base, Call, Job
+from pairwright.runs import digest_file, digest_of, digests
+
+_ROOMS = ("logprobs", "losses", "relabel", "select", "train")
+_FILES = ("chat.py", "goals.py", "pairing.py", "preferences.py")
+_WORLD = ("judges.py", "language.py", "lists.py")
+_OWN = ("bases.py", "job.py", "setting.py", "training.py")
+"""The code that every training depends on; besides it, the modules that a job names."""
+
+Work = TypeVar("Work", Job, Call)
+
+
+def run_jobs(jobs: Iterable[Work], *, label: str) -> dict[Work, dict[str, Any]]:
+    """What each job finds; from the store where it is there, else computed, on all cores.
+
+    The numbers of a job depend on nothing but the job: each has one core, whatever else is under way.
+
+    Args:
+        jobs: equal ones are done once.
+        label: for the progress line.
+    """
+    found: dict[Work, dict[str, Any]] = {}
+    missing = []
+    for job in dict.fromkeys(jobs):
+        kept = _kept(_file(job))
+        if kept is None:
+            missing.append(job)
+        else:
+            found[job] = kept
+    if missing:
+        need("torch", extra="train")
+        ticker = Ticker(label, len(missing), "trainings")
+        _make_bases({base for job in missing for base in _bases(job)})
+        futures = {_pool().submit(_one, job): job for job in missing}
+        for future in as_completed(futures):
+            job = futures[future]
+            found[job] = future.result()
+            write_small(_file(job), json.dumps(found[job]))
+            ticker.add(1)
+    return found
+
+
+def cores() -> int:
+    """How many processes work at a time."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, 16)
+
+
+@cache
+def _pool() -> ProcessPoolExecutor:
+    """Started anew, and not forked: a fork of a process that has used torch's threads can hang."""
+    return ProcessPoolExecutor(cores(), mp_context=multiprocessing.get_context("spawn"), initializer=_alone)
+
+
+def _alone() -> None:
+    import torch
+
+    from pairwright.reproduce.language.quiet import hush
+
+    torch.set_num_threads(1)
+    hush()
+
+
+def _one(job: Job | Call) -> dict[str, Any]:
+    from pairwright.reproduce.language.job import done, named
+
+    found: dict[str, Any] = done(job) if isinstance(job, Job) else named(job.function)(**dict(job.settings))
+    return found
+
+
+def _bases(job: Job | Call) -> tuple[Base, ...]:
+    return (job.world.base,) if isinstance(job, Job) else job.bases
+
+
+def _make_bases(bases: Iterable[Base]) -> None:
+    """Base models that jobs need, several at a time."""
+    for future in [_pool().submit(_base, base) for base in sorted(bases, key=repr)]:
+        future.result()
+
+
+def _base(base: Base) -> None:
+    from pairwright.reproduce.language.bases import base_place
+
+    base_place(base)
+
+
+def _file(job: Job | Call) -> Path:
+    key = hashlib.sha256(f"{job!r} {_code(_plugs(job))}".encode()).hexdigest()
+    return store_place() / "reproduce" / "jobs" / key[:2] / f"{key}.json"
+
+
+def _plugs(job: Job | Call) -> tuple[str, ...]:
+    """The modules that a job names."""
+    if isinstance(job, Call):
+        return (job.function.partition(":")[0],)
+    named = [*job.measures, *([] if job.arm is None else [job.arm.data])]
+    return tuple(sorted({name.partition(":")[0] for name in named}))
+
+
+@cache
+def _code(modules: Sequence[str]) -> str:
+    """Digest of all code that decides what a job finds."""
+    package = Path(__file__).parents[2]
+    files = {f"{room}/{name}": digest for room in _ROOMS for name, digest in digests(package / room).items()}
+    own = [package / name for name in _FILES]
+    own += [package / "worlds" / name for name in _WORLD]
+    own += [package / "reproduce" / "language" / name for name in _OWN]
+    for module in modules:
+        spec = find_spec(module)
+        if spec is None or spec.origin is None:
+            raise PairwrightError(f"there is no module {module}")
+        own.append(Path(spec.origin))
+    torch: Any = need("torch", extra="train")
+    return (
+        digest_of(files | {str(path.relative_to(package)): digest_file(path) for path in own if path.is_file()})
+        + torch.__version__
+    )
+
+
+def _kept(file: Path) -> dict[str, Any] | None:
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) else None
