@@ -127,10 +127,9 @@ def _code(modules: Sequence[str]) -> str:
             raise PairwrightError(f"there is no module {module}")
         own.append(Path(spec.origin))
     torch: Any = need("torch", extra="train")
-    return (
-        digest_of(files | {str(path.relative_to(package)): digest_file(path) for path in own if path.is_file()})
-        + torch.__version__
-    )
+    files |= {f"{path.parent.name}/{path.name}": digest_file(path) for path in own if path.is_file()}
+    version: str = torch.__version__
+    return f"{digest_of(files)} {version}"
 
 
 def _kept(file: Path) -> dict[str, Any] | None:
