@@ -146,13 +146,16 @@ def digests(root: str | Path, *, skip: Iterable[str] = ()) -> dict[str, str]:
 
     Args:
         root: the directory.
-        skip: names directly under `root` to leave out. Hidden files (a leading dot) are always left out.
+        skip: names directly under `root` to leave out. Hidden files (a leading dot) and Python's `__pycache__` are
+            always left out: they come and go by themselves.
     """
     base, left_out = Path(root), frozenset(skip)
     found = {}
     for file in sorted(base.rglob("*"), key=lambda path: path.relative_to(base).as_posix()):
         parts = file.relative_to(base).parts
-        if parts[0] in left_out or any(part.startswith(".") for part in parts) or not file.is_file():
+        if parts[0] in left_out or any(part.startswith(".") or part == "__pycache__" for part in parts):
+            continue
+        if not file.is_file():
             continue
         found["/".join(parts)] = digest_file(file)
     return found
