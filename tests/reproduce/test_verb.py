@@ -86,6 +86,16 @@ def test_the_page_keeps_failures_and_names_what_was_not_checked() -> None:
     assert shown(Metric(name="x", value=None, n=0, says="")) == "-"
 
 
+def test_the_page_shows_the_arms_behind_a_claim_about_language_models() -> None:
+    name = next(name for name, claim in CLAIMS.items() if claim.world == "language")
+    rows = tuple({"arm": f"arm {i} | x", "gold": i / 3, "low": None} for i in range(30))
+    text = page({name: (Outcome(verdict="holds", says="So.", metrics=(), table=rows), "it")}, CLAIMS)
+    assert "| arm | gold | low |" in text
+    assert "| arm 1 \\| x | 0.3333 | - |" in text
+    assert "arm 24" not in text
+    assert "6 more rows are in the outcome's file." in text
+
+
 def test_the_committed_page_names_every_claim_with_a_verdict(root: Path) -> None:
     text = (root / "docs" / "reproduction.md").read_text(encoding="utf-8")
     missing = [name for name in CLAIMS if f"\n## {name}\n" not in text]

@@ -16,7 +16,16 @@ tested where every quantity is known. This page is written by
 into `runs/reproduction/reproduction.md`. `holds` means that every part of the claim was found, `does not hold` that
 one was found to be otherwise, `not identified` that what was done cannot tell. Brackets are 95% intervals over seeds;
 a number without them is exact. Seconds are those of one run on one core, and say no more than the order of size.
+
+The language models are small Llamas trained on the spot, in a world where every answer can be marked exactly. Every
+arm of a comparison has the same base, the same pairs, the same number of steps and the same budget of tuning (learning
+rate, strength of the loss, likelihood term, label smoothing) on validation instructions; then every seed is asked the
+same test instructions, and intervals are over seeds and instructions. Trainings that two claims share are done once and
+kept in the store, so that a whole run takes less than its claims one by one.
 """
+_WORLDS = {"tabular": "In a table of answers", "tree": "In trees of tokens", "language": "In language models"}
+_ROWS = 24
+"""Rows of a table that the page shows."""
 
 
 def page(found: Mapping[str, tuple[Outcome, str]], claims: Mapping[str, Claim]) -> str:
@@ -28,13 +37,18 @@ def page(found: Mapping[str, tuple[Outcome, str]], claims: Mapping[str, Claim]) 
     """
     counts = Counter(outcome.verdict for outcome, _ in found.values())
     summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "none was checked"
-    lines = [_HEAD, f"{len(claims)} claims: {summary}.", "", "| claim | verdict | seconds |", "|---|---|---|"]
-    for name in claims:
-        verdict, seconds = (found[name][0].verdict, found[name][0].seconds) if name in found else ("not checked", None)
-        lines.append(f"| [{name}](#{name}) | {verdict} | {'-' if seconds is None else f'{seconds:.1f}'} |")
+    lines = [_HEAD, f"{len(claims)} claims: {summary}."]
+    for world, title in _WORLDS.items():
+        lines += ["", f"**{title}**", "", "| claim | verdict | seconds |", "|---|---|---|"]
+        lines += [_line(name, found.get(name)) for name, claim in claims.items() if claim.world == world]
     for name, claim in claims.items():
         lines += ["", *_section(claim, found.get(name))]
     return "\n".join(lines) + "\n"
+
+
+def _line(name: str, found: tuple[Outcome, str] | None) -> str:
+    verdict, seconds = ("not checked", None) if found is None else (found[0].verdict, found[0].seconds)
+    return f"| [{name}](#{name}) | {verdict} | {'-' if seconds is None else f'{seconds:.1f}'} |"
 
 
 def _section(claim: Claim, found: tuple[Outcome, str] | None) -> list[str]:
@@ -49,7 +63,25 @@ def _section(claim: Claim, found: tuple[Outcome, str] | None) -> list[str]:
     lines += [
         f"| {metric.name} | {shown(metric)} | {metric.n:,} | {_cell(metric.says)} |" for metric in outcome.metrics
     ]
-    return lines
+    return lines + (_table(outcome) if claim.world == "language" else [])
+
+
+def _table(outcome: Outcome) -> list[str]:
+    """The numbers behind a claim about arms, as far as they fit on a page."""
+    if not outcome.table:
+        return []
+    columns = list(dict.fromkeys(name for row in outcome.table for name in row))
+    lines = ["", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in outcome.table[:_ROWS]:
+        lines.append("| " + " | ".join(_value(row.get(name)) for name in columns) + " |")
+    rest = len(outcome.table) - _ROWS
+    return lines if rest <= 0 else [*lines, "", f"{rest} more rows are in the outcome's file."]
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "-"
+    return _cell(f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
 def shown(metric: Metric) -> str:
