@@ -69,6 +69,9 @@ def test_the_command_says_verdict_and_page(tmp_path: Path, capsys: pytest.Captur
     said = capsys.readouterr().out
     assert f"{ONE}  holds" in said
     assert str(tmp_path / "out" / "reproduction.md") in said
+    assert main(["reproduce", ONE, "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "reproduction.md").is_file()
+    capsys.readouterr()
     assert main(["reproduce", ONE, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["claims"][ONE]["verdict"] == "holds"
     assert main(["list", "claims", "--json"]) == 0

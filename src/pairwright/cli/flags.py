@@ -26,6 +26,8 @@ class Flag(NamedTuple):
     says: str
     word: str | None = None
     short: str | None = None
+    also: tuple[str, ...] = ()
+    """Other names that it is called by, such as `--out`."""
     positional: bool = False
     metavar: str | None = None
     append: bool = False
@@ -204,7 +206,7 @@ def _field(flag: Flag) -> tuple[str, Any, Any]:
     described: dict[str, Any] = {"help": flag.says or None, "metavar": flag.metavar or _metavar(flag.kind)}
     if not flag.positional:
         described["name"] = (flag.word or flag.name).replace("_", "-")
-        described["aliases"] = [flag.short] if flag.short else None
+        described["aliases"] = [*([flag.short] if flag.short else []), *flag.also] or None
     kind = flag.kind
     for marker in [tyro.conf.arg(**described), *markers]:
         kind = Annotated[kind, marker]

@@ -10,7 +10,7 @@ from pairwright.pipeline.signature import check, load, signature
 
 
 def reproduce(verb: str, arguments: Sequence[str]) -> int:
-    """`pairwright reproduce CLAIM... -o DIR`."""
+    """`pairwright reproduce CLAIM... --out DIR`."""
     function = load("pairwright.reproduce:reproduce")
     schema = signature(function, without=("claims", "output"))
     flags = [
@@ -21,6 +21,7 @@ def reproduce(verb: str, arguments: Sequence[str]) -> int:
         DEBUG,
     ]
     flags[0] = flags[0]._replace(default=())
+    flags[1] = flags[1]._replace(also=("--out",))
     given = parse(verb, description(function), flags, arguments)
     settings = check(schema.settings, {key: given[key] for key in schema.settings if key in given}, title=verb)
     output: Path | None = given["output"]
