@@ -1,0 +1,223 @@
+"""Checks of what RA's gain over plain DPO needs: worlds that lack one thing each, and steps that are too large."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import pairwright.worlds.language as world_of
+from pairwright.charts import Chart, Series
+from pairwright.evaluate.result import Metric
+from pairwright.pairing import pair
+from pairwright.reproduce.claim import Outcome, Setup, Verdict
+from pairwright.reproduce.language import bench
+from pairwright.reproduce.language.arms import PLAIN, RA
+from pairwright.reproduce.language.bench import Measured
+from pairwright.reproduce.language.controls import GOOD_REJECTED, all_of, row, shared, signed
+from pairwright.reproduce.language.setting import TOP, Base, Tuned, World
+from pairwright.stats import Interval
+
+LOW = 2.0
+"""A low goal, to see whether the answers follow a goal at all."""
+RATES = (3e-5, 1e-4, 3e-4, 1e-3)
+"""Learning rates that both arms are given, from small to over-large, at one beta and without a regulariser."""
+BETA = 0.1
+POOR, HIGH = 4.0, 9.0
+"""Chosen answers up to the first are poor winners; those from the second on are near the top."""
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """A world that lacks one thing, and what became of the gain there.
+
+    Attributes:
+        gain: gold of RA asked for 10 less that of plain DPO, in the usual world.
+        without: the same in the world that lacks it.
+        drop: the one less the other, seeds and instructions paired.
+    """
+
+    gain: Interval
+    without: Interval
+    drop: Interval
+
+    @property
+    def verdict(self) -> Verdict:
+        """`holds`: there is a gain, it is smaller without, and nothing of it is left that can be told from zero."""
+        gone: Verdict = "does not hold" if self.without.low > 0 else "holds"
+        return all_of([bench.verdict_of(self.gain), bench.verdict_of(self.drop), gone])
+
+
+def ra_needs_poor_winners(setup: Setup) -> Outcome:
+    """The gain in a world where able authors answered every instruction."""
+    return _without(World(weak=0.0), "poor winners", setup)
+
+
+def ra_needs_sense_of_scores(setup: Setup) -> Outcome:
+    """The gain over a base that has read no rated text."""
+    return _without(World(base=Base(rated=0.0)), "a prior sense of scores", setup)
+
+
+def ra_needs_top_scores(setup: Setup) -> Outcome:
+    """The gain where authors have half of the words right, so that the best of four is seldom near the top."""
+    return _without(World(skill=4.5), "top scores", setup)
+
+
+def _without(world: World, lacks: str, setup: Setup) -> Outcome:
+    usual = shared(setup)
+    found = bench.measure([PLAIN, RA], world, setup, goals={PLAIN.name: (TOP,), RA.name: (LOW,)})
+    plain, ra = found[PLAIN.name], found[RA.name]
+    base = bench.base_found(world, setup, (None, LOW, TOP))
+    one, two = (np.subtract(first.own, other.own) for first, other in ((usual.ra, usual.plain), (ra, plain)))
+    lacking = Lacking(bench.level(one), bench.level(two), bench.difference(one.tolist(), two.tolist()))
+    steered = bench.difference(ra.own, ra.gold(LOW))
+    prompt = bench.difference(ra.own, plain.gold(TOP))
+    untrained = bench.difference(ra.own, base.gold(TOP))
+    return Outcome(
+        verdict=lacking.verdict,
+        says=f"RA asked for 10 is {signed(lacking.gain)} points of gold from plain DPO in the usual world, and "
+        f"{signed(lacking.without)} without {lacks}: {_fate(lacking)}. There RA asked for 10 is {signed(steered)} from "
+        f"itself asked for {LOW:g}, {signed(untrained)} from its base asked for 10 and {signed(prompt)} from plain DPO "
+        "asked for 10.",
+        metrics=(
+            Metric.of("gain", lacking.gain, "Gold of RA asked for 10 less that of plain DPO, in the usual world."),
+            Metric.of("without", lacking.without, f"The same in the world without {lacks}."),
+            Metric.of("drop", lacking.drop, "The one less the other, seeds and instructions paired."),
+            Metric.of("steered", steered, f"Gold of RA asked for 10 less for {LOW:g}, without {lacks}."),
+            Metric.of("over_base", untrained, f"Gold of RA less that of the base, both asked for 10, without {lacks}."),
+            Metric.of("over_prompt", prompt, f"Gold of RA less plain DPO, both asked for 10, without {lacks}."),
+        ),
+        table=tuple(
+            row(each, goal, world=name) | pairs
+            for name, arms, pairs in (
+                ("usual", (usual.plain, usual.ra, usual.base), chosen_in(World())),
+                (f"without {lacks}", (plain, ra, base), chosen_in(world)),
+            )
+            for each, goal in zip(
+                (arms[0], arms[0], arms[1], arms[2], arms[2]), (None, TOP, TOP, None, TOP), strict=True
+            )
+        ),
+        seconds=round(usual.seconds + bench.seconds_of(plain, ra, base), 1),
+    )
+
+
+def _fate(lacking: Lacking) -> str:
+    """What became of the gain, in words."""
+    if lacking.drop.low <= 0:
+        return "more than before" if lacking.drop.high < 0 else "no less that can be told"
+    if lacking.without.low > 0:
+        return "less, but not gone"
+    return "turned round" if lacking.without.high < 0 else "gone"
+
+
+def chosen_in(world: World, *, seed: int = 0) -> dict[str, float]:
+    """Chosen answers of a world's pairs: mean score, share of poor ones and share of those near the top."""
+    told = {name: getattr(world, name) for name in ("prompts", "skill", "weak", "judge", "noise")}
+    scores = pair(world_of.make(**told, seed=seed), rule=world.rule, seed=seed).view("score").collect()
+    chosen = scores["score_chosen"].to_numpy()
+    return {
+        "chosen": round(float(chosen.mean()), 2),
+        "poor_winners": round(float((chosen <= POOR).mean()), 3),
+        "near_top": round(float((chosen >= HIGH).mean()), 3),
+    }
+
+
+@dataclass(frozen=True)
+class AtRate:
+    """Both arms at one learning rate."""
+
+    rate: float
+    plain: Measured
+    ra: Measured
+
+    def margin(self, arm: str) -> Interval:
+        """Held-out margins as the arm trains them, in nats: plain without a goal, RA asked for the chosen's score."""
+        measured, read = {PLAIN.name: (self.plain, "none"), RA.name: (self.ra, "chosen")}[arm]
+        return bench.level([found["measures"][GOOD_REJECTED][read]["margin"] for found in measured.found])
+
+
+def ra_needs_small_steps(setup: Setup) -> Outcome:
+    """Both arms at the same learning rates, small to over-large, against the base asked for the same."""
+    base = shared(setup).base
+    each = [_at(rate, setup) for rate in (RATES[::3] if setup.quick else RATES)]
+    small, large = each[0], each[-1]
+    fall = bench.difference(large.ra.own, small.ra.own)
+    ra = bench.difference(large.ra.own, base.gold(TOP))
+    both = {
+        RA.name: bench.difference(large.ra.own, base.gold(None)),
+        PLAIN.name: bench.difference(large.plain.own, base.gold(None)),
+    }
+    parts = [fall, ra, *both.values()]
+    gains = [bench.difference(at.ra.own, at.plain.own) for at in each]
+    return Outcome(
+        verdict=all_of([bench.verdict_of(part, sign=-1) for part in parts]),
+        says=f"At a learning rate of {large.rate:g} RA asked for 10 is {signed(fall)} points of gold from itself at "
+        f"{small.rate:g}, and {signed(ra)} from the base asked for 10. From the base asked for nothing RA is "
+        f"{signed(both[RA.name])} and plain DPO {signed(both[PLAIN.name])}. Held-out margins meanwhile go from "
+        f"{small.margin(RA.name).value:.2f} to {large.margin(RA.name).value:.2f} nats (RA) and from "
+        f"{small.margin(PLAIN.name).value:.2f} to {large.margin(PLAIN.name).value:.2f} (plain).",
+        metrics=(
+            Metric.of("fall", fall, "Gold of RA asked for 10, largest learning rate less smallest."),
+            Metric.of("ra_below_start", ra, "Gold at the largest rate, RA asked for 10 less the base asked for 10."),
+            *(
+                Metric.of(
+                    f"{name}_below_base", part, f"Gold at the largest rate, {name} less the base asked for nothing."
+                )
+                for name, part in both.items()
+            ),
+            *(
+                Metric.of(f"gain/{at.rate:g}", gain, f"Gold of RA asked for 10 less plain DPO, both at {at.rate:g}.")
+                for at, gain in zip(each, gains, strict=True)
+            ),
+        ),
+        table=(
+            row(base, None),
+            row(base, TOP),
+            *(_line(at, PLAIN.name, at.plain) for at in each),
+            *(_line(at, RA.name, at.ra) for at in each),
+        ),
+        charts=(
+            Chart(
+                id="rates",
+                title="Gold reward by learning rate",
+                says="How large a step each way of training bears, without a regulariser.",
+                x="largest learning rate",
+                y="gold reward",
+                series=[
+                    _over("RA asked for 10", each, [at.ra.own for at in each]),
+                    _over("plain DPO", each, [at.plain.own for at in each]),
+                    _level("base asked for 10", each, base.gold(TOP)),
+                    _level("base", each, base.gold(None)),
+                ],
+            ),
+        ),
+        seconds=bench.seconds_of(base, *(arm for at in each for arm in (at.plain, at.ra))),
+    )
+
+
+def _at(rate: float, setup: Setup) -> AtRate:
+    numbers = Tuned(rate=rate, strength=BETA)
+    found = bench.measure(
+        [PLAIN, RA], World(), setup, tuned={PLAIN.name: numbers, RA.name: numbers}, measures=[GOOD_REJECTED]
+    )
+    return AtRate(rate, found[PLAIN.name], found[RA.name])
+
+
+def _line(at: AtRate, arm: str, measured: Measured) -> dict[str, Any]:
+    return row(measured, measured.arm.goal, margin=round(at.margin(arm).value, 3))
+
+
+def _over(name: str, each: Sequence[AtRate], gold: Sequence[list[list[float]]]) -> Series:
+    levels = [bench.level(table) for table in gold]
+    return Series(
+        name=name,
+        x=[f"{at.rate:g}" for at in each],
+        y=[level.value for level in levels],
+        low=[level.low for level in levels],
+        high=[level.high for level in levels],
+    )
+
+
+def _level(name: str, each: Sequence[AtRate], gold: list[list[float]]) -> Series:
+    value = bench.level(gold).value
+    return Series(name=name, x=[f"{at.rate:g}" for at in each], y=[value for _ in each], reference=True)
