@@ -13,6 +13,7 @@ from pairwright.reproduce.claim import Outcome, Setup, Verdict
 from pairwright.reproduce.language import bench
 from pairwright.reproduce.language.arms import PLAIN, RA, relabelled_as
 from pairwright.reproduce.language.bench import Measured
+from pairwright.reproduce.language.pool import run_jobs
 from pairwright.reproduce.language.setting import TOP, Arm, Call, Job, Tuned, World
 from pairwright.stats import Interval, mean_interval
 
@@ -99,16 +100,22 @@ def score_scales(setup: Setup) -> Outcome:
     found = bench.measure(list(arms.values()), World(), setup)
     golds = {scale: found[arm.name].own for scale, arm in arms.items()}
     apart = {(a, b): bench.difference(golds[a], golds[b]) for a, b in combinations(arms, 2)}
-    base = bench.base_found(World(), setup, (TOP,)).gold(TOP)
+    read = (5.0, TOP)
+    base = bench.base_found(World(), setup, read)
     listed = ", ".join(f"{a} less {b}: {_shown(each)}" for (a, b), each in apart.items())
     return Outcome(
         verdict=equal_within(MARGIN, list(apart.values())),
         says=f"Gold by scale: {listed}. Scales count as equal when all three intervals lie within {MARGIN:g} of 0.",
-        metrics=tuple(
-            Metric.of(f"{a}_less_{b}", each, f"Gold of RA with goals printed from 1 to {a} less that of 1 to {b}.")
-            for (a, b), each in apart.items()
-        )
-        + (Metric.of("base", bench.level(base), "Gold of the base asked for the top of the scale 1 to 10."),),
+        metrics=(
+            *(
+                Metric.of(f"{a}_less_{b}", each, f"Gold of RA with goals printed up to {a} less that of up to {b}.")
+                for (a, b), each in apart.items()
+            ),
+            *(
+                Metric.of(f"base/{goal:g}", bench.level(base.gold(goal)), f"Gold of the base that reads a {goal:g}.")
+                for goal in read
+            ),
+        ),
         table=_rows(found),
         seconds=bench.seconds_of(*found.values()),
     )
@@ -194,7 +201,7 @@ def multi_attribute(setup: Setup) -> Outcome:
         name: {of: np.asarray(arm.gold(arm.arm.goal, of)) for of in (*ATTRIBUTES, "gold")}
         for name, arm in found.items()
     }
-    apart = {of: bench.difference(marks[vector.name][of], marks[RA.name][of]) for of in (*ATTRIBUTES, "gold")}
+    apart = {of: bench.level(marks[vector.name][of] - marks[RA.name][of]) for of in (*ATTRIBUTES, "gold")}
     means = {name: np.mean([each[of] for of in ATTRIBUTES], axis=0) for name, each in marks.items()}
     gain = bench.level(means[vector.name] - means[RA.name])
     plainly = bench.level(means[vector.name] - means[PLAIN.name])
@@ -330,7 +337,7 @@ def _second(arm: Arm, world: World, first: Tuned, setup: Setup) -> Measured:
         best = max(more, key=gold.__getitem__)
     prompts = bench.QUICK_TEST if setup.quick else bench.TEST
     jobs = [_call(arm, world, first, best, seed=seed, part="test", prompts=prompts) for seed in range(setup.seeds)]
-    found = bench.run_jobs(jobs, label="second rounds")
+    found = run_jobs(jobs, label="second rounds")
     return Measured(arm, best, tuple(found[job] for job in jobs))
 
 
@@ -362,7 +369,7 @@ def _validation(arm: Arm, tuned: Tuned, world: World) -> Job:
 
 def _golds(jobs: Mapping[Key, Job] | Mapping[Key, Call]) -> dict[Key, float]:
     """Mean gold of jobs that ask for one goal each."""
-    found: dict[Any, dict[str, Any]] = bench.run_jobs(jobs.values(), label="tuning")
+    found: dict[Any, dict[str, Any]] = run_jobs(jobs.values(), label="tuning")
     return {key: float(np.mean(next(iter(found[job]["gold"].values())))) for key, job in jobs.items()}
 
 
