@@ -16,6 +16,9 @@ from pairwright.stats import Interval
 
 RATES = (3e-5, 1e-4, 3e-4)
 SFT, SMOOTHING = 0.3, 0.1
+TRIES = 8
+BESIDE = 3**0.25
+"""Learning rates beside the best are so many times larger and smaller: two steps of it are half the way to the next."""
 TUNING_SEED = 1000
 VALIDATION, TEST = 72, 120
 QUICK_STEPS, QUICK_TEST = 40, 60
@@ -59,9 +62,10 @@ def smaller(world: World, setup: Setup) -> World:
 def tune(arms: Sequence[Arm], world: World, setup: Setup) -> dict[str, Tuned]:
     """The numbers of each arm with the highest mean gold on validation instructions; by the arm's name.
 
-    Every arm has the same budget, on data of a seed of its own. First three learning rates by two strengths; then, at
-    the best of them, a likelihood term and label smoothing (for a loss without, a stronger likelihood term). A quick
-    look tries two learning rates and nothing else.
+    Every arm has the same budget of eight tries, on data of a seed of its own. First three learning rates by two
+    strengths; then, at the best of them, a likelihood term and label smoothing (for a loss without, a stronger
+    likelihood term). An arm that has no strength, or does not train on pairs, has the tries that are left over at
+    learning rates beside its best. A quick look tries two learning rates and nothing else.
     """
     world = smaller(world, setup)
     first = {
@@ -75,7 +79,11 @@ def tune(arms: Sequence[Arm], world: World, setup: Setup) -> dict[str, Tuned]:
     best = _best(arms, first, world)
     if setup.quick:
         return best
-    second = {arm.name: [best[arm.name], *_regularised(arm, best[arm.name])] for arm in arms}
+    second = {}
+    for arm in arms:
+        found, tried = best[arm.name], len(first[arm.name])
+        more = _regularised(arm, found)
+        second[arm.name] = [found, *more, *_beside(found, TRIES - tried - len(more))]
     return _best(arms, second, world)
 
 
@@ -214,8 +222,14 @@ def _best(arms: Sequence[Arm], tried: Mapping[str, Sequence[Tuned]], world: Worl
     return {arm.name: max(tried[arm.name], key=lambda tuned: gold(arm.name, tuned)) for arm in arms}
 
 
+def _beside(best: Tuned, count: int) -> list[Tuned]:
+    """The same with so many learning rates around it, the nearest first."""
+    steps = [sign * far for far in range(1, count + 1) for sign in (1, -1)]
+    return [replace(best, rate=float(f"{best.rate * BESIDE**step:.2g}")) for step in steps[: max(0, count)]]
+
+
 def _regularised(arm: Arm, best: Tuned) -> list[Tuned]:
-    """The two further tries of an arm."""
+    """The two further tries of an arm that trains on pairs."""
     from pairwright.losses.table import LOSSES
 
     smooth = "label_smoothing" in settings_of(LOSSES[arm.loss])

@@ -48,11 +48,17 @@ def run_jobs(jobs: Iterable[Work], *, label: str) -> dict[Work, dict[str, Any]]:
         ticker = Ticker(label, len(missing), "trainings")
         _make_bases({base for job in missing for base in _bases(job)})
         futures = {_pool().submit(_one, job): job for job in missing}
-        for future in as_completed(futures):
-            job = futures[future]
-            found[job] = future.result()
-            write_small(_file(job), json.dumps(found[job]))
-            ticker.add(1)
+        try:
+            for future in as_completed(futures):
+                job = futures[future]
+                found[job] = future.result()
+                write_small(_file(job), json.dumps(found[job]))
+                ticker.add(1)
+        except BaseException:
+            # Nobody would keep what the others find, and the process would not end before they do.
+            for future in futures:
+                future.cancel()
+            raise
     return found
 
 
