@@ -57,6 +57,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Planted:
 
         monkeypatch.setattr(bench, "run_jobs", run_jobs)
         monkeypatch.setattr(variants, "run_jobs", run_jobs)
+        monkeypatch.setattr(bench, "DRAWS", 200)
         return asked
 
     return plant
@@ -116,6 +117,10 @@ def test_high_negative_copies_are_worth_more_where_their_loss_costs_more(
     check(outcome, verdict)
     assert outcome.metric("without_high").value == pytest.approx(high - 5, abs=1e-9)
     assert outcome.metric("without_low").value == pytest.approx(low - 5, abs=1e-9)
+    rows = {row["arm"]: row["rows"] for row in outcome.table}
+    pairs = job.pairs_of(World(), 0).view("score").select("score_rejected").collect().to_series()
+    negative = {"ra": len(pairs), "filter_high": (pairs < 5).sum(), "filter_low": (pairs >= 5).sum()}
+    assert rows == {name: len(pairs) + count for name, count in negative.items()}
 
 
 @pytest.mark.parametrize(
