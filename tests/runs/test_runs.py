@@ -135,6 +135,18 @@ def test_digests_are_sha256_of_the_bytes_by_path(tmp_path):
     assert runs.digest(tmp_path / "a.txt") == one
 
 
+def test_digests_leave_out_what_python_keeps_of_sources(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.py").write_text("x = 1\n")
+    (tmp_path / "__pycache__notes").write_text("a name that only begins alike")
+    before = runs.digests(tmp_path), runs.digest(tmp_path)
+    assert list(before[0]) == ["__pycache__notes", "deep/a.py"]
+    for folder in (tmp_path, tmp_path / "deep"):
+        (folder / "__pycache__").mkdir()
+        (folder / "__pycache__" / "a.cpython-311.pyc").write_bytes(b"1")
+    assert (runs.digests(tmp_path), runs.digest(tmp_path)) == before
+
+
 def test_a_number_that_json_cannot_say_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         runs.write_json(tmp_path / "x.json", {"value": float("nan")})
