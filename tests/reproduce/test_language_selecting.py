@@ -85,6 +85,8 @@ def planted(bonus: dict[str, float], *, per_round: float = 0.5, later: float = 1
 
 @pytest.fixture
 def outcome(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    monkeypatch.setattr(bench, "DRAWS", 200)  # the verdicts are clear; a finer interval would only take longer
+
     def run(claim: str, run_jobs: Callable[..., Any], *, quick: bool = False) -> Outcome:
         for module in (bench, selecting):
             monkeypatch.setattr(module, "run_jobs", run_jobs)
