@@ -1,6 +1,7 @@
 """The bench: planted values give planted estimates, every arm is tuned alike, and no finished job is done again."""
 
 import json
+import math
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -9,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student
 
 from pairwright.errors import PairwrightError
 from pairwright.reproduce.claim import Setup
@@ -87,17 +89,28 @@ def test_an_interval_sees_seeds_and_instructions():
         assert wide[name].high - wide[name].low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
-@pytest.mark.parametrize(("of_seeds", "of_prompts", "of_both"), [(0.15, 0.8, 1.6), (0.3, 1.0, 2.0), (0.0, 0.0, 1.0)])
-def test_intervals_hold_the_truth_about_as_often_as_they_say(monkeypatch, of_seeds, of_prompts, of_both):
-    monkeypatch.setattr(bench, "DRAWS", 200)
+def held(of_seeds, of_prompts, of_both, *, times=150, seeds=5, prompts=40):
+    """Share of crossed designs, of standard deviations that are given, whose interval holds their true mean."""
     random = np.random.default_rng(8)
-    seeds, prompts, held, times = 5, 40, 0, 150
+    found = []
     for _ in range(times):
-        table = 1 + of_both * random.normal(size=(seeds, prompts))
-        table += of_seeds * random.normal(size=(seeds, 1)) + of_prompts * random.normal(size=(1, prompts))
-        found = bench.level(table)
-        held += found.low <= 1 <= found.high
-    assert held >= 0.9 * times
+        table = of_seeds * random.normal(size=(seeds, 1)) + of_prompts * random.normal(size=(1, prompts))
+        found.append(bench.level(1 + table + of_both * random.normal(size=(seeds, prompts))))
+    return sum(each.low <= 1 <= each.high for each in found) / times
+
+
+@pytest.mark.parametrize("deviations", [(0.15, 0.8, 1.6), (0.09, 0.07, 1.1), (0.0, 0.0, 1.0)])
+def test_intervals_hold_the_truth_about_as_often_as_they_say(monkeypatch, deviations):
+    monkeypatch.setattr(bench, "DRAWS", 200)
+    assert held(*deviations) >= 0.9
+
+
+def test_five_seeds_are_few_where_nothing_else_differs(monkeypatch):
+    monkeypatch.setattr(bench, "DRAWS", 200)
+    # Draws with replacement have 4/5 of the variance that the mean has, and its own estimate has 4 degrees of freedom.
+    expected = 1 - 2 * student.sf(1.96 * math.sqrt(4 / 5), 4)
+    assert expected == pytest.approx(0.845, abs=0.001)
+    assert held(1.0, 0.0, 0.1) == pytest.approx(expected, abs=0.1)
 
 
 def test_a_verdict_needs_the_whole_interval_on_one_side():
