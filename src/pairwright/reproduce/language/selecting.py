@@ -190,10 +190,12 @@ def potential_over_rounds(setup: Setup) -> Outcome:
     gains = [bench.difference(golds[POTENTIAL][turn], golds[UNIFORM][turn]) for turn in range(1, ROUNDS + 1)]
     said = ", ".join(f"{turn} {shown(gain)}" for turn, gain in enumerate(gains, 1))
     right = {metric: _mean_of([share for each in found[metric] for share in each["right"]]) for metric in found}
+    kl = {metric: _mean_of([each["kl"][ROUNDS] for each in found[metric]]) for metric in found}
     return Outcome(
         verdict=together(*map(bench.verdict_of, gains)),
         says=f"Gold after each round, selection by alignment potential less an even draw: {said}. "
-        f"Of the labels {right[POTENTIAL]:.0%} are right by potential and {right[UNIFORM]:.0%} drawn evenly.",
+        f"Of the labels {right[POTENTIAL]:.0%} are right by potential and {right[UNIFORM]:.0%} drawn evenly. In the end "
+        f"they are {kl[POTENTIAL]:.2f} and {kl[UNIFORM]:.2f} nats from the start.",
         metrics=tuple(
             Metric.of(f"gold/round_{turn}", gain, f"Gold after round {turn}, potential less uniform; cases are seeds.")
             for turn, gain in enumerate(gains, 1)
