@@ -194,8 +194,8 @@ def potential_over_rounds(setup: Setup) -> Outcome:
     return Outcome(
         verdict=together(*map(bench.verdict_of, gains)),
         says=f"Gold after each round, selection by alignment potential less an even draw: {said}. "
-        f"Of the labels {right[POTENTIAL]:.0%} are right by potential and {right[UNIFORM]:.0%} drawn evenly. In the end "
-        f"they are {kl[POTENTIAL]:.2f} and {kl[UNIFORM]:.2f} nats from the start.",
+        f"Of the labels {right[POTENTIAL]:.0%} are right by potential and {right[UNIFORM]:.0%} drawn evenly. "
+        f"In the end they are {kl[POTENTIAL]:.2f} and {kl[UNIFORM]:.2f} nats from the start.",
         metrics=tuple(
             Metric.of(f"gold/round_{turn}", gain, f"Gold after round {turn}, potential less uniform; cases are seeds.")
             for turn, gain in enumerate(gains, 1)
