@@ -14,7 +14,7 @@ from pairwright.logprobs.core import Batch, answer_logps
 from pairwright.reproduce.language import bases, bench, job
 from pairwright.reproduce.language.arms import PLAIN, RA, relabelled_as
 from pairwright.reproduce.language.setting import TEMPLATE, Arm, Base, Job, Tuned, World
-from pairwright.worlds.language import Marks
+from pairwright.worlds.language import Marks, mark
 
 BASE = Base(width=32, layers=1, seed=11)
 WORLD = World(base=BASE, prompts=24, steps=2)
@@ -68,6 +68,37 @@ def test_every_instruction_has_one_value_for_each_goal():
     # Two samples of whole and half points each.
     assert all(1 <= value <= 10 and (4 * value).is_integer() for value in gold)
     assert len(set(gold)) > 1
+
+
+def test_a_model_is_asked_for_the_goal_and_its_answers_end_where_it_ends_them():
+    model, tokenizer = job.base_of(BASE)
+    tasks = job.held_out("test", 3)
+    by_goal = {goal: job.drawn(model, tokenizer, tasks, goal, job.FORM, 0) for goal in (None, 10.0, 2.5)}
+    for goal, found in by_goal.items():
+        assert [task for task, *_ in found] == [task for task in tasks for _ in range(job.SAMPLES)]
+        for task, prompt, ids, words in found:
+            told = tokenizer.decode(prompt)
+            assert task.text in told
+            assert ("Overall score" in told) == (goal is not None)
+            assert goal is None or f"Overall score: {goal:g}." in told
+            end = tokenizer.eos_token_id
+            assert ids.count(end) == (ids[-1] == end)
+            assert ids[-1] == end or len(ids) == job.NEW_TOKENS
+            assert words == tokenizer.decode(ids, skip_special_tokens=True).lower().split()
+    drawn = {goal: [ids for _, _, ids, _ in found] for goal, found in by_goal.items()}
+    assert drawn[None] != drawn[10.0]
+    # Two samples of one instruction are two draws.
+    assert any(one != other for one, other in zip(drawn[None][::2], drawn[None][1::2], strict=True))
+
+
+def test_the_value_of_an_instruction_is_the_mean_of_its_samples():
+    model, tokenizer = job.base_of(BASE)
+    found = job.done(asked(arm=None, tuned=None, goals=(10.0,), prompts=5))
+    said = job.drawn(model, tokenizer, job.held_out("test", 5), 10.0, job.FORM, 1)
+    each = iter([mark(task, words) for task, _, _, words in said])
+    for i, (one, other) in enumerate(zip(each, each, strict=True)):
+        assert found["gold"]["10"][i] == (one.gold + other.gold) / 2
+        assert found["brevity"]["10"][i] == (one.brevity + other.brevity) / 2
 
 
 def test_a_goal_has_one_name():
