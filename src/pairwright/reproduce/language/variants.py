@@ -23,6 +23,8 @@ _OWN = "pairwright.reproduce.language.data_variants"
 ATTRIBUTES = ("correctness", "courtesy", "brevity")
 NOISES = (0.0, 2.0, 4.0)
 SIZES = (90, 180, 360, 720)
+READ = (5.0, TOP)
+"""What the base is asked for, to see what it makes of these numbers by itself."""
 MARGIN = 0.5
 """Gold points within which scales count as equal: half of the worth of one right word."""
 WEIGHTS, SUMMED_WEIGHTS = (0.3, 3.0), (0.03, 0.3)
@@ -41,11 +43,12 @@ def ra_plus_and_noise(setup: Setup) -> Outcome:
     apart = {noise: np.subtract(each[RA.name].own, each[plus.name].own) for noise, each in found.items()}
     gains = {noise: bench.level(each) for noise, each in apart.items()}
     rise = bench.level(apart[levels[-1]] - apart[levels[0]])
+    base = _base(setup)
     said_gains = ", ".join(f"{gain.value:+.2f} at {noise:g}" for noise, gain in gains.items())
     return Outcome(
         verdict=bench.verdict_of(rise),
         says=f"RA less RA+, by the judge's error in points: {said_gains}. From the first to the last the difference "
-        f"changes by {_shown(rise)}.",
+        f"changes by {_shown(rise)}. {_before(base)}",
         metrics=(
             Metric.of("rise", rise, f"RA less RA+ at noise {levels[-1]:g} less the same at {levels[0]:g}, gold."),
             *(
@@ -53,7 +56,10 @@ def ra_plus_and_noise(setup: Setup) -> Outcome:
                 for noise, gain in gains.items()
             ),
         ),
-        table=tuple(bench.row_of(arm, noise=noise) for noise, each in found.items() for arm in each.values()),
+        table=(
+            *(bench.row_of(arm, noise=noise) for noise, each in found.items() for arm in each.values()),
+            bench.row_of(base),
+        ),
         charts=(
             Chart(
                 id="noise",
@@ -74,6 +80,7 @@ def filter_high_low(setup: Setup) -> Outcome:
     found = bench.measure([RA, high, low], World(), setup)
     golds = {name: arm.own for name, arm in found.items()}
     rows = {name: rows_in(name) for name in found}
+    base = _base(setup)
     gain = bench.difference(golds[low.name], golds[high.name])
     parts = {
         "high": bench.difference(golds[high.name], golds[RA.name]),
@@ -84,13 +91,13 @@ def filter_high_low(setup: Setup) -> Outcome:
         says=f"Without the low negative copies less without the high ones: {_shown(gain)} gold. Against RA with all "
         f"copies: {_shown(parts['high'])} without the high ones, {_shown(parts['low'])} without the low ones. Of "
         f"{rows[RA.name]} rows {rows[RA.name] - rows[high.name]} are high negative copies and "
-        f"{rows[RA.name] - rows[low.name]} low ones; all arms take equally many steps.",
+        f"{rows[RA.name] - rows[low.name]} low ones; all arms take equally many steps. {_before(base)}",
         metrics=(
             Metric.of("gain", gain, "Gold without the low negative copies less without the high ones."),
             Metric.of("without_high", parts["high"], "Gold without the high negative copies less that of RA."),
             Metric.of("without_low", parts["low"], "Gold without the low negative copies less that of RA."),
         ),
-        table=tuple(bench.row_of(arm, rows=rows[name]) for name, arm in found.items()),
+        table=(*(bench.row_of(arm, rows=rows[name]) for name, arm in found.items()), bench.row_of(base)),
         seconds=bench.seconds_of(*found.values()),
     )
 
@@ -110,12 +117,12 @@ def score_scales(setup: Setup) -> Outcome:
     found = bench.measure(list(arms.values()), World(), setup)
     golds = {scale: found[arm.name].own for scale, arm in arms.items()}
     apart = {(a, b): bench.difference(golds[a], golds[b]) for a, b in combinations(arms, 2)}
-    read = (5.0, TOP)
-    base = bench.base_found(World(), setup, read)
+    base = _base(setup)
     listed = ", ".join(f"{a} less {b}: {_shown(each)}" for (a, b), each in apart.items())
     return Outcome(
         verdict=equal_within(MARGIN, list(apart.values())),
-        says=f"Gold by scale: {listed}. Scales count as equal when all three intervals lie within {MARGIN:g} of 0.",
+        says=f"Gold by scale: {listed}. Scales count as equal when all three intervals lie within {MARGIN:g} of 0. "
+        f"{_before(base)} Where it reads a 5 it has {bench.level(base.gold(5.0)).value:.2f}.",
         metrics=(
             *(
                 Metric.of(f"{a}_less_{b}", each, f"Gold of RA with goals printed up to {a} less that of up to {b}.")
@@ -123,10 +130,10 @@ def score_scales(setup: Setup) -> Outcome:
             ),
             *(
                 Metric.of(f"base/{goal:g}", bench.level(base.gold(goal)), f"Gold of the base that reads a {goal:g}.")
-                for goal in read
+                for goal in READ
             ),
         ),
-        table=_rows(found),
+        table=_rows(*found.values(), base),
         seconds=bench.seconds_of(*found.values()),
     )
 
@@ -153,6 +160,7 @@ def ira(setup: Setup) -> Outcome:
     first = known[PLAIN.name].tuned
     arm = Arm(name="ira", data=f"{_OWN}:own_scores", data_settings=(("first", first),), goal=TOP)
     own = bench.measure([arm], world, setup, measures=(f"{_OWN}:agreement",))[arm.name]
+    base = _base(setup)
     agreed = [each["measures"][f"{_OWN}:agreement"] for each in own.found]
     flips, ranks = (mean_interval([each[name] for each in agreed]) for name in ("flip_rate", "spearman"))
     plainly, ra = (bench.difference(own.own, known[name].own) for name in (PLAIN.name, RA.name))
@@ -160,14 +168,14 @@ def ira(setup: Setup) -> Outcome:
         verdict=bench.verdict_of(plainly),
         says=f"IRA asked for 10 less plain DPO: {_shown(plainly)} gold; less RA by the judge's scores: {_shown(ra)}. "
         f"The model's own scores order {flips.value:.1%} of the pairs the other way than the judge, and have a rank "
-        f"correlation of {ranks.value:.2f} with gold.",
+        f"correlation of {ranks.value:.2f} with gold. {_before(base)}",
         metrics=(
             Metric.of("gain", plainly, "Gold of IRA asked for 10 less that of plain DPO."),
             Metric.of("against_ra", ra, "Gold of IRA less that of RA, both asked for 10."),
             Metric.of("flip_rate", flips, "Share of the pairs that the implicit reward orders the other way; by seed."),
             Metric.of("spearman", ranks, "Rank correlation of implicit reward and gold over the answers; by seed."),
         ),
-        table=(*_rows(known), bench.row_of(own, flip_rate=round(flips.value, 4))),
+        table=(*_rows(*known.values(), base), bench.row_of(own, flip_rate=round(flips.value, 4))),
         seconds=bench.seconds_of(own, *known.values()),
     )
 
@@ -181,6 +189,7 @@ def second_round(setup: Setup) -> Outcome:
     known = bench.measure([PLAIN, RA], world, setup)
     first = known[PLAIN.name].tuned
     again = {arm.name: _second(arm, bench.smaller(world, setup), first, setup) for arm in (RA, PLAIN)}
+    base = _base(setup)
     ra, control = again[RA.name], again[PLAIN.name]
     gain = bench.difference(ra.own, known[PLAIN.name].own)
     matched = bench.difference(ra.own, control.own)
@@ -188,14 +197,15 @@ def second_round(setup: Setup) -> Outcome:
     return Outcome(
         verdict=bench.verdict_of(gain),
         says=f"RA from the plainly trained model, asked for 10, less that model: {_shown(gain)} gold; less a second "
-        f"plain round of as many steps: {_shown(matched)}; less RA straight from the base: {_shown(single)}.",
+        f"plain round of as many steps: {_shown(matched)}; less RA straight from the base: {_shown(single)}. "
+        f"{_before(base)}",
         metrics=(
             Metric.of("gain", gain, "Gold of the second round with RA, asked for 10, less that of its start."),
             Metric.of("against_plain_again", matched, "The same less a second plain round, at equal steps."),
             Metric.of("against_one_round", single, "The same less RA from the base, asked for 10."),
         ),
         table=(
-            *_rows(known),
+            *_rows(base, *known.values()),
             *(bench.row_of(each) | {"arm": f"plain, then {name}"} for name, each in again.items()),
         ),
         seconds=bench.seconds_of(*known.values(), *again.values()),
@@ -203,7 +213,10 @@ def second_round(setup: Setup) -> Outcome:
 
 
 def multi_attribute(setup: Setup) -> Outcome:
-    """RA with a goal for each attribute, asked for the top of all, against RA by the overall score."""
+    """RA with a goal for each attribute, asked for the top of all, against RA by the overall score.
+
+    Both are tuned on gold, as every arm is. The base has never read the names of the attributes.
+    """
     world = World()
     vector = relabelled_as("ra", name="ra by attributes", goal=(TOP,) * len(ATTRIBUTES), attributes=ATTRIBUTES)
     found = bench.measure([PLAIN, RA, vector], world, setup)
@@ -265,18 +278,19 @@ def algorithm_1(setup: Setup) -> Outcome:
     }
     found = bench.measure([RA, *tried], world, setup, tuned=tuned)
     apart = {arm.name: bench.difference(found[arm.name].own, found[RA.name].own) for arm in tried}
+    base = _base(setup)
     own = bench.difference(found[anchored.name].own, found[nll.name].own)
     listed = ", ".join(f"{name.removeprefix('ra + ')} {_shown(each)}" for name, each in apart.items())
     return Outcome(
         verdict=bench.verdict_of(apart[anchored.name]),
-        says=f"Gold asked for 10, less that of RA with nothing added: {listed}.",
+        says=f"Gold asked for 10, less that of RA with nothing added: {listed}. {_before(base)}",
         metrics=(
             Metric.of("algorithm_1", apart[anchored.name], "Gold of RA with Algorithm 1's regulariser less bare RA."),
             Metric.of("likelihood", apart[nll.name], "RA with the likelihood under each row's own goal, less bare RA."),
             Metric.of("smoothing", apart[smooth.name], "Gold of RA with label smoothing less that of bare RA."),
             Metric.of("against_likelihood", own, "Algorithm 1's regulariser less the likelihood under the own goal."),
         ),
-        table=_rows(found),
+        table=_rows(*found.values(), base),
         seconds=bench.seconds_of(*found.values()),
     )
 
@@ -289,15 +303,18 @@ def gap_falls_with_pairs(setup: Setup) -> Outcome:
     gaps = {size: TOP - np.asarray(each.own) for size, each in found.items()}
     slope = mean_interval(slopes(sizes, [[float(row.mean()) for row in gaps[size]] for size in sizes]))
     fall = bench.level(gaps[sizes[0]] - gaps[sizes[-1]])
+    base = bench.level(TOP - np.asarray(_base(setup).own))
     levels = {size: bench.level(each) for size, each in gaps.items()}
     listed = ", ".join(f"{gap.value:.2f} with {size}" for size, gap in levels.items())
     return Outcome(
         verdict=bench.verdict_of(slope, sign=-1),
-        says=f"Points that RA asked for 10 lacks to 10, by instructions: {listed}. The gap falls with the power "
-        f"{_shown(slope)} of their number, where the paper's bound has -0.5.",
+        says=f"Points that RA asked for 10 lacks to 10, by instructions: {listed}. The gap goes with the power "
+        f"{_shown(slope)} of their number, where the paper's bound has -0.5. The base asked for 10, before any "
+        f"training, lacks {base.value:.2f}.",
         metrics=(
             Metric.of("slope", slope, "Of the logarithm of the gap by that of the number of instructions; by seed."),
             Metric.of("fall", fall, f"The gap with {sizes[0]} instructions less that with {sizes[-1]}, points."),
+            Metric.of("base", base, "The gap of the base asked for 10, before any training, points."),
         ),
         table=tuple(bench.row_of(each, prompts=size, gap=round(levels[size].value, 3)) for size, each in found.items()),
         charts=(
@@ -383,8 +400,18 @@ def _golds(jobs: Mapping[Key, Job] | Mapping[Key, Call]) -> dict[Key, float]:
     return {key: float(np.mean(next(iter(found[job]["gold"].values())))) for key, job in jobs.items()}
 
 
-def _rows(found: Mapping[str, Measured]) -> tuple[dict[str, Any], ...]:
-    return tuple(bench.row_of(arm) for arm in found.values())
+def _base(setup: Setup) -> Measured:
+    """The base before any training, asked for the top score: what every arm starts from."""
+    return replace(bench.base_found(World(), setup, READ), arm=Arm(name="base", goal=TOP))
+
+
+def _before(base: Measured) -> str:
+    """A sentence on the base, for where arms hardly differ: how much of their gold was there before."""
+    return f"The base asked for 10 has {bench.level(base.own).value:.2f} before any training."
+
+
+def _rows(*found: Measured) -> tuple[dict[str, Any], ...]:
+    return tuple(bench.row_of(arm) for arm in found)
 
 
 def _line(name: str, x: Sequence[float], y: Sequence[Interval]) -> Series:
