@@ -209,7 +209,7 @@ def test_good_rejected_answers_stay_when_ra_takes_little_and_plain_much(
     for numbers in ("tuned", "equal"):
         assert outcome.metric(f"base_over_ra/{numbers}/none/sum").value == pytest.approx(ra)
         assert outcome.metric(f"ra_over_plain/{numbers}/top/mean").value == pytest.approx((plain - ra) / 10)
-    assert len(outcome.table) == 12
+    assert len(outcome.table) == 12 + len(controls.rates(QUICK))  # the one equal setting is not among these
 
 
 def interval(value: float) -> Interval:
@@ -268,7 +268,7 @@ def test_over_large_steps_hurt_where_both_arms_fall_below_the_base(plant: Callab
     assert outcome.metric("ra_below_start").value == pytest.approx(-4.0)
     assert outcome.metric("plain_below_base").value == pytest.approx(-1.0)
     margins = {(line["arm"], line.get("rate")): line.get("margin") for line in outcome.table}
-    assert margins["ra", 1e-3] == 3.0
+    assert margins["ra", 3e-3] == 3.0
     assert margins["plain", 3e-5] == 2.0
     plant(lambda job, goal: 14.0 - gold(job, goal), losing(ra=3.0, plain=2.0))
     assert conditions.ra_needs_small_steps(QUICK).verdict == "does not hold"

@@ -14,15 +14,12 @@ from pairwright.reproduce.claim import Outcome, Setup, Verdict
 from pairwright.reproduce.language import bench
 from pairwright.reproduce.language.arms import PLAIN, RA
 from pairwright.reproduce.language.bench import Measured
-from pairwright.reproduce.language.controls import GOOD_REJECTED, all_of, row, shared, signed
-from pairwright.reproduce.language.setting import TOP, Base, Tuned, World
+from pairwright.reproduce.language.controls import GOOD_REJECTED, all_of, at_rate, rates, row, shared, signed
+from pairwright.reproduce.language.setting import TOP, Base, World
 from pairwright.stats import Interval
 
 LOW = 2.0
 """A low goal, to see whether the answers follow a goal at all."""
-RATES = (3e-5, 1e-4, 3e-4, 1e-3)
-"""Learning rates that both arms are given, from small to over-large, at one beta and without a regulariser."""
-BETA = 0.1
 POOR, HIGH = 4.0, 9.0
 """Chosen answers up to the first are poor winners; those from the second on are near the top."""
 
@@ -50,20 +47,20 @@ class Lacking:
 
 def ra_needs_poor_winners(setup: Setup) -> Outcome:
     """The gain in a world where able authors answered every instruction."""
-    return _without(World(weak=0.0), "poor winners", setup)
+    return _without(World(weak=0.0), "without poor winners", setup)
 
 
 def ra_needs_sense_of_scores(setup: Setup) -> Outcome:
     """The gain over a base that has read no rated text."""
-    return _without(World(base=Base(rated=0.0)), "a prior sense of scores", setup)
+    return _without(World(base=Base(rated=0.0)), "without a prior sense of scores", setup)
 
 
 def ra_needs_top_scores(setup: Setup) -> Outcome:
     """The gain where authors have half of the words right, so that the best of four is seldom near the top."""
-    return _without(World(skill=4.5), "top scores", setup)
+    return _without(World(skill=4.5), "with scarce top scores", setup)
 
 
-def _without(world: World, lacks: str, setup: Setup) -> Outcome:
+def _without(world: World, where: str, setup: Setup) -> Outcome:
     usual = shared(setup)
     found = bench.measure([PLAIN, RA], world, setup, goals={PLAIN.name: (TOP,), RA.name: (LOW,)})
     plain, ra = found[PLAIN.name], found[RA.name]
@@ -76,22 +73,22 @@ def _without(world: World, lacks: str, setup: Setup) -> Outcome:
     return Outcome(
         verdict=lacking.verdict,
         says=f"RA asked for 10 is {signed(lacking.gain)} points of gold from plain DPO in the usual world, and "
-        f"{signed(lacking.without)} without {lacks}: {_fate(lacking)}. There RA asked for 10 is {signed(steered)} from "
+        f"{signed(lacking.without)} {where}: {_fate(lacking)}. There RA asked for 10 is {signed(steered)} from "
         f"itself asked for {LOW:g}, {signed(untrained)} from its base asked for 10 and {signed(prompt)} from plain DPO "
         "asked for 10.",
         metrics=(
             Metric.of("gain", lacking.gain, "Gold of RA asked for 10 less that of plain DPO, in the usual world."),
-            Metric.of("without", lacking.without, f"The same in the world without {lacks}."),
+            Metric.of("without", lacking.without, f"The same in the world {where}."),
             Metric.of("drop", lacking.drop, "The one less the other, seeds and instructions paired."),
-            Metric.of("steered", steered, f"Gold of RA asked for 10 less for {LOW:g}, without {lacks}."),
-            Metric.of("over_base", untrained, f"Gold of RA less that of the base, both asked for 10, without {lacks}."),
-            Metric.of("over_prompt", prompt, f"Gold of RA less plain DPO, both asked for 10, without {lacks}."),
+            Metric.of("steered", steered, f"Gold of RA asked for 10 less for {LOW:g}, {where}."),
+            Metric.of("over_base", untrained, f"Gold of RA less that of the base, both asked for 10, {where}."),
+            Metric.of("over_prompt", prompt, f"Gold of RA less plain DPO, both asked for 10, {where}."),
         ),
         table=tuple(
             row(each, goal, world=name) | pairs
             for name, arms, pairs in (
                 ("usual", (usual.plain, usual.ra, usual.base), chosen_in(World())),
-                (f"without {lacks}", (plain, ra, base), chosen_in(world)),
+                (where, (plain, ra, base), chosen_in(world)),
             )
             for each, goal in zip(
                 (arms[0], arms[0], arms[1], arms[2], arms[2]), (None, TOP, TOP, None, TOP), strict=True
@@ -139,7 +136,7 @@ class AtRate:
 def ra_needs_small_steps(setup: Setup) -> Outcome:
     """Both arms at the same learning rates, small to over-large, against the base asked for the same."""
     base = shared(setup).base
-    each = [_at(rate, setup) for rate in (RATES[::3] if setup.quick else RATES)]
+    each = [_at(rate, setup) for rate in rates(setup)]
     small, large = each[0], each[-1]
     fall = bench.difference(large.ra.own, small.ra.own)
     ra = bench.difference(large.ra.own, base.gold(TOP))
@@ -153,7 +150,9 @@ def ra_needs_small_steps(setup: Setup) -> Outcome:
         verdict=all_of([bench.verdict_of(part, sign=-1) for part in parts]),
         says=f"At a learning rate of {large.rate:g} RA asked for 10 is {signed(fall)} points of gold from itself at "
         f"{small.rate:g}, and {signed(ra)} from the base asked for 10. From the base asked for nothing RA is "
-        f"{signed(both[RA.name])} and plain DPO {signed(both[PLAIN.name])}. Held-out margins meanwhile go from "
+        f"{signed(both[RA.name])} and plain DPO {signed(both[PLAIN.name])}. RA less plain DPO is "
+        f"{', '.join(f'{gain.value:+.2f} at {at.rate:g}' for at, gain in zip(each, gains, strict=True))}: RA falls "
+        f"{'first' if gains[-1].value < gains[0].value else 'no sooner'}. Held-out margins meanwhile go from "
         f"{small.margin(RA.name).value:.2f} to {large.margin(RA.name).value:.2f} nats (RA) and from "
         f"{small.margin(PLAIN.name).value:.2f} to {large.margin(PLAIN.name).value:.2f} (plain).",
         metrics=(
@@ -196,10 +195,7 @@ def ra_needs_small_steps(setup: Setup) -> Outcome:
 
 
 def _at(rate: float, setup: Setup) -> AtRate:
-    numbers = Tuned(rate=rate, strength=BETA)
-    found = bench.measure(
-        [PLAIN, RA], World(), setup, tuned={PLAIN.name: numbers, RA.name: numbers}, measures=[GOOD_REJECTED]
-    )
+    found = at_rate(rate, setup)
     return AtRate(rate, found[PLAIN.name], found[RA.name])
 
 

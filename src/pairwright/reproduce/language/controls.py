@@ -24,8 +24,12 @@ from pairwright.stats import Interval, spearman
 GOALS = (2.0, 4.0, 6.0, 8.0, TOP)
 BELOW, MOST = 8.0, 7.5
 """Pairs of answers below the first were trained on in the extrapolation; the second is the highest score among them."""
-FIXED = Tuned(rate=1e-4, strength=0.1)
-"""One setting for both arms, beside the tuned ones."""
+FIXED = 1e-4
+"""The learning rate of the one setting that both arms are given in `model_unlearning`, beside the tuned ones."""
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+"""Learning rates that both arms are given, from small to over-large."""
+BETA = 0.1
+"""With each of them; without a regulariser."""
 
 _ROOM = "pairwright.reproduce.language.measures_controls"
 GOOD_REJECTED = f"{_ROOM}:good_rejected"
@@ -60,6 +64,19 @@ def shared(setup: Setup) -> Shared:
     return Shared(found[PLAIN.name], found[RA.name], base)
 
 
+def rates(setup: Setup) -> tuple[float, ...]:
+    """`RATES`, and for a quick look every second of them."""
+    return RATES[::2] if setup.quick else RATES
+
+
+def at_rate(rate: float, setup: Setup) -> dict[str, Measured]:
+    """Plain DPO and RA with the same numbers; by the arm's name."""
+    numbers = Tuned(rate=rate, strength=BETA)
+    return bench.measure(
+        [PLAIN, RA], World(), setup, tuned={PLAIN.name: numbers, RA.name: numbers}, measures=[GOOD_REJECTED]
+    )
+
+
 def all_of(verdicts: Sequence[Verdict]) -> Verdict:
     """Of a claim of several parts: it holds when every part does, and does not when any does not."""
     if "does not hold" in verdicts:
@@ -76,8 +93,8 @@ def ra_beats_dpo(setup: Setup) -> Outcome:
     return Outcome(
         verdict=bench.verdict_of(gain),
         says=f"RA asked for 10 is {signed(gain)} points of gold from plain DPO at equal steps, and {signed(start)} "
-        f"from the untrained base asked for 10. {_share(arms.plain, None)} of plain DPO's answers and "
-        f"{_share(arms.ra, TOP)} of RA's are refusals.",
+        f"from the untrained base asked for 10{_whose(gain, start)}. "
+        f"{_share(arms.plain, None)} of plain DPO's answers and {_share(arms.ra, TOP)} of RA's are refusals.",
         metrics=(
             Metric.of("gain", gain, "Gold of RA asked for 10 less that of plain DPO, seeds and instructions paired."),
             Metric.of("over_base", start, "Gold of RA asked for 10 less that of the base asked for 10."),
@@ -92,6 +109,13 @@ def ra_beats_dpo(setup: Setup) -> Outcome:
         ),
         seconds=arms.seconds,
     )
+
+
+def _whose(gain: Interval, start: Interval) -> str:
+    """Whether there is a gain over plain DPO that the base does not have when it is asked."""
+    if gain.low <= 0 or start.low > 0:
+        return ""
+    return ": what it has more than plain DPO, its base had when it was asked"
 
 
 def half_ra_beats_dpo(setup: Setup) -> Outcome:
@@ -288,9 +312,8 @@ READS = {"none": "no goal", "top": "the goal 10", "rejected": "its own score as 
 def model_unlearning(setup: Setup) -> Outcome:
     """Log-probabilities of good rejected answers to held-out instructions: the base, RA and plain DPO."""
     arms = shared(setup)
-    fixed = bench.measure(
-        [PLAIN, RA], World(), setup, tuned={PLAIN.name: FIXED, RA.name: FIXED}, measures=[GOOD_REJECTED]
-    )
+    equal_at = {rate: at_rate(rate, setup) for rate in sorted({FIXED, *rates(setup)})}
+    fixed = equal_at[FIXED]
     settings = {"tuned": (arms.plain, arms.ra), "equal": (fixed[PLAIN.name], fixed[RA.name])}
     found = {
         (setting, read, of): kept(*each, read, of)
@@ -300,12 +323,19 @@ def model_unlearning(setup: Setup) -> Outcome:
     }
     tuned, equal = found["tuned", "none", "sum"], found["equal", "none", "sum"]
     own = found["equal", "rejected", "sum"].base_over_ra
+    by_rate = {rate: kept(each[PLAIN.name], each[RA.name], "none", "sum") for rate, each in equal_at.items()}
+    equals = {(f"equal, {rate:g}", "none", "sum"): each for rate, each in by_rate.items() if rate != FIXED}
+    there = ", ".join(f"{rate:g}" for rate, each in by_rate.items() if each.verdict == "holds")
+    lost = ", ".join(
+        f"{each.base_over_ra.value:.2f} and {each.plain_loss.value:.2f} at {rate:g}" for rate, each in by_rate.items()
+    )
     return Outcome(
         verdict=all_of([tuned.verdict, equal.verdict]),
         says=f"Read without a goal, good rejected answers lose {_nats(tuned.base_over_ra)} nats by RA and "
         f"{_nats(tuned.plain_loss)} by plain DPO at the tuned numbers; at one equal setting "
         f"{_nats(equal.base_over_ra)} and {_nats(equal.plain_loss)}. Asked for their own score they lose "
-        f"{_nats(own)} by RA there (below 0 they gain).",
+        f"{_nats(own)} by RA there (below 0 they gain). It is a matter of the steps: at equal learning rates RA and "
+        f"plain DPO take {lost}, and the order holds at {there or 'none'}.",
         metrics=tuple(
             Metric.of(
                 f"{name}/{setting}/{read}/{of}",
@@ -330,9 +360,24 @@ def model_unlearning(setup: Setup) -> Outcome:
                 "lost_by_plain": round(each.plain_loss.value, 3),
                 "order": each.verdict,
             }
-            for (setting, read, of), each in found.items()
+            for (setting, read, of), each in (*found.items(), *equals.items())
         ),
-        seconds=round(arms.seconds + bench.seconds_of(*fixed.values()), 1),
+        charts=(
+            Chart(
+                id="unlearning",
+                title="Nats taken from good rejected answers, by learning rate",
+                says="What plain DPO and RA unlearn at equal steps, read without a goal.",
+                x="largest learning rate",
+                y="nats less than at the start",
+                series=[
+                    _lost("RA", {rate: each.base_over_ra for rate, each in by_rate.items()}),
+                    _lost("plain DPO", {rate: each.plain_loss for rate, each in by_rate.items()}),
+                ],
+            ),
+        ),
+        seconds=round(
+            arms.seconds + bench.seconds_of(*(arm for each in equal_at.values() for arm in each.values())), 1
+        ),
     )
 
 
@@ -370,4 +415,14 @@ def _curve(name: str, measured: Measured, goals: Sequence[float]) -> Series:
         y=[each.value for each in gold],
         low=[each.low for each in gold],
         high=[each.high for each in gold],
+    )
+
+
+def _lost(name: str, by_rate: dict[float, Interval]) -> Series:
+    return Series(
+        name=name,
+        x=[f"{rate:g}" for rate in by_rate],
+        y=[each.value for each in by_rate.values()],
+        low=[each.low for each in by_rate.values()],
+        high=[each.high for each in by_rate.values()],
     )
