@@ -25,9 +25,9 @@ NOMINAL = {"ipo_sum": 0.5}
 Nominal beta is that of `g(beta * margin)`, with `-log_sigmoid(z)` for DPO, `max(0, 1 - z)` for SLiC's hinge and
 `(z - 1)^2` for IPO. The last is `ipo_sum` at half of that beta, times `beta^2`, to which Adam's steps are indifferent.
 """
-SMALL = 0.05
-"""Trainings of a smaller beta are looked at as they go."""
 COURSE, QUICK_COURSE = (0.0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of an epoch at which a training is looked at as it goes; 0 is the start."""
+ENDS, END = (0.0, 1.0), (1.0,)
 RATE = 3e-4
 WORLD = World(judge="hijackable", rule="every", steps=100)
 """A judge that gives full marks to an answer that praises itself; 100 steps take nine in ten of the pairs, once."""
@@ -44,12 +44,14 @@ class Spec:
         beta: the nominal one.
         world: where.
         more: other settings of the loss.
+        checks: shares of the training at which the model is looked at.
     """
 
     loss: str
     beta: float
     world: World = WORLD
     more: tuple[tuple[str, Any], ...] = ()
+    checks: tuple[float, ...] = END
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,6 @@ class Courses:
 
 def call_of(spec: Spec, seed: int, *, quick: bool) -> Call:
     """The work of one seed of a spec."""
-    course = QUICK_COURSE if quick else COURSE
     world = replace(spec.world, steps=min(spec.world.steps, bench.QUICK_STEPS)) if quick else spec.world
     beta = spec.beta * NOMINAL.get(spec.loss, 1.0)
     return Call(
@@ -95,7 +96,7 @@ def call_of(spec: Spec, seed: int, *, quick: bool) -> Call:
             ("term", (("name", spec.loss), ("beta", beta), *spec.more)),
             ("seed", seed),
             ("rate", RATE),
-            ("checks", course if spec.beta < SMALL else course[-1:]),
+            ("checks", QUICK_COURSE if quick and spec.checks == COURSE else spec.checks),
             ("prompts", bench.QUICK_TEST if quick else bench.TEST),
         ),
         bases=(world.base,),

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pairwright.charts import Chart, Series
 from pairwright.diagnose.fits import Fit, Peak, law, peak, quadratic
@@ -22,8 +21,10 @@ from pairwright.probes.turning import SIGNALS
 from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.language import bench
 from pairwright.reproduce.language.curves_overoptimised import (
+    COURSE,
+    END,
+    ENDS,
     RATE,
-    SMALL,
     WORLD,
     Courses,
     Curve,
@@ -35,18 +36,25 @@ from pairwright.reproduce.language.curves_overoptimised import (
 )
 from pairwright.reproduce.language.setting import Base
 from pairwright.reproduce.trees import decided, ends_of, line, signed
-from pairwright.stats import Interval, grouped_bootstrap, mean_interval, spearman, wilson
+from pairwright.stats import Interval, mean_interval, spearman, wilson
 
 LOSSES = ("dpo", "ipo_sum", "hinge")
 BETAS = (0.01, 0.03, 0.1, 0.3, 1.0)
 FEW_BETAS = (0.01, 0.1, 1.0)
+SMALL = 0.05
+"""Trainings of a smaller beta are looked at as they go."""
 LENGTH = replace(WORLD, judge="length")
 WIDTHS = (32, 64)
 ALPHAS = (0.1, 0.5)
 DRAWS = 500
-"""Of the bootstraps of a fit and of a rank correlation."""
+"""Of the bootstrap of a fit."""
 PREDICTS = 0.5
 """A rank correlation below this predicts little: it explains less than a quarter of the ranks' variance."""
+PREDICTORS = {
+    "accuracy": (1.0, "Rank correlation of accuracy on held-out pairs"),
+    "loss": (-1.0, "Rank correlation of minus the loss on held-out pairs"),
+}
+"""What might tell of gold: its sign, and in words."""
 SIGNAL = {"dpo": "entropy_reversal", "ipo_sum": "entropy_reversal", "hinge": "mass_leak"}
 READINGS = {
     "held-out chosen answers": {"top_entropy": "entropy", "top_mass": "mass"},
@@ -132,8 +140,12 @@ def hump_sizes(setup: Setup) -> Outcome:
     if setup.seeds < 2:
         return _one_seed()
     specs = {
-        width: [Spec(loss="dpo", beta=beta, world=replace(WORLD, base=Base(width=width))) for beta in FEW_BETAS]
-        for width in WIDTHS
+        width: [
+            Spec(loss="dpo", beta=beta, world=replace(WORLD, base=Base(width=width)), checks=checks)
+            for beta, checks in zip(FEW_BETAS, (first, END, END), strict=True)
+        ]
+        # The larger model's trainings are those of `hump`.
+        for width, first in zip(WIDTHS, (ENDS, COURSE), strict=True)
     }
     found = courses([spec for each in specs.values() for spec in each], setup, label="sizes")
     curves = {width: over_beta(found, each, _start(found, each)) for width, each in specs.items()}
@@ -166,8 +178,8 @@ def early_decline(setup: Setup) -> Outcome:
     """DPO at small beta, within its only epoch."""
     if setup.seeds < 2:
         return _one_seed()
-    specs = [Spec(loss="dpo", beta=beta) for beta in BETAS if beta < SMALL]
-    found = courses(specs[:1] if setup.quick else specs, setup, label="courses")
+    specs = [spec for spec in _specs("dpo", setup) if spec.checks == COURSE]
+    found = courses(specs, setup, label="courses")
     curves = {spec.beta: over_steps(each) for spec, each in found.items()}
     rows: list[dict[str, Any]] = []
     metrics: list[Metric] = []
@@ -221,7 +233,7 @@ def turning_points(setup: Setup) -> Outcome:
     """Do the signals of `probes.turning` fire near the peak of gold?"""
     if setup.seeds < 2:
         return _one_seed()
-    specs = {name: Spec(loss=name, beta=BETAS[0]) for name in LOSSES}
+    specs = {name: _specs(name, setup)[0] for name in LOSSES}
     found = courses(list(specs.values()), setup, label="courses")
     rows: list[dict[str, Any]] = []
     shares: dict[tuple[str, str], Interval] = {}
@@ -263,7 +275,7 @@ def turning_points(setup: Setup) -> Outcome:
         ),
         says=f"Trainings in which the paper's signal for the loss fired: {told}. With DPO the entropy of the top 10 on "
         f"held-out chosen answers goes {_path(chosen['dpo']['entropy'])} bits and with hinge their mass "
-        f"{_path(chosen['hinge']['mass'])}: start, highest, end.",
+        f"{_path(chosen['hinge']['mass'])}: start, highest, end.{_sharpened(chosen)}",
         metrics=tuple(
             Metric.of(f"fired/{name}/{'chosen' if reading == first else 'own'}", each, "Share in which it fired.")
             for (name, reading), each in shares.items()
@@ -293,42 +305,42 @@ def turning_points(setup: Setup) -> Outcome:
 
 
 def accuracy_blind(setup: Setup) -> Outcome:
-    """Rank correlations of accuracy and loss on held-out pairs with gold, over the trainings of one loss."""
+    """Rank correlations of accuracy and loss on held-out pairs with gold: over betas, and over the checks of one epoch.
+
+    They are taken within a seed, whose trainings have the same held-out pairs, and averaged over seeds.
+    """
     if setup.seeds < 2:
         return _one_seed()
     found, _ = _three(setup)
-    rows, metrics = [], []
-    signs = {"accuracy": 1.0, "loss": -1.0}
+    rows: list[dict[str, Any]] = []
+    metrics: list[Metric] = []
+    more: list[Metric] = []
     for name in LOSSES:
         specs = [spec for spec in found if spec.loss == name]
-        gold = np.concatenate([found[spec].marks("gold").mean(axis=1) for spec in specs])
-        groups = [seed for _ in specs for seed in range(setup.seeds)]
-        for number, sign in signs.items():
-            values = np.concatenate([sign * found[spec].numbers(number)[:, -1] for spec in specs])
-            (rho,) = grouped_bootstrap(partial(_rho, values, gold), groups, draws=DRAWS)
-            what = "accuracy" if number == "accuracy" else "minus the loss"
-            metrics.append(
-                Metric.of(
-                    f"{number}/{name}",
-                    rho,
-                    f"Spearman of {what} with gold over {len(gold)} trainings; seeds drawn again.",
-                )
+        gold = np.stack([found[spec].marks("gold").mean(axis=1) for spec in specs], axis=1)
+        course = found[specs[0]]
+        risen = _at_checks(course, "gold").T[:, 1:]
+        for number, (sign, says) in PREDICTORS.items():
+            values = np.stack([sign * found[spec].numbers(number)[:, -1] for spec in specs], axis=1)
+            within = _ranked(sign * course.numbers(number)[:, 1:], risen)
+            metrics.append(Metric.of(f"{number}/{name}", _ranked(values, gold), f"{says} with gold, over betas."))
+            more.append(
+                Metric.of(f"{number}/{name}/epoch", within, f"{says} with gold, within the smallest beta's epoch.")
             )
-        for spec in specs:
-            ends = {key: round(float(found[spec].numbers(key)[:, -1].mean()), 4) for key in signs}
-            rows.append(
-                {"loss": name, "beta": spec.beta, "gold": round(float(found[spec].marks("gold").mean()), 4)}
-                | {"accuracy": ends["accuracy"], "loss_value": ends["loss"]}
-            )
+        for i, spec in enumerate(specs):
+            ends = {number: round(float(found[spec].numbers(number)[:, -1].mean()), 4) for number in PREDICTORS}
+            rows.append({"arm": name, "beta": spec.beta, "gold": round(float(gold[:, i].mean()), 4), **ends})
     said = "; ".join(f"{each.name} {_told(each)}" for each in metrics)
+    epoch = "; ".join(f"{each.name} {_told(each)}" for each in more)
     return Outcome(
         verdict=decided(
             yes=all(each.high is not None and each.high < PREDICTS for each in metrics),
             no=any(each.low is not None and each.low > 0 for each in metrics),
         ),
-        says=f"Rank correlation with gold over betas and seeds, signed so that + means that a better number goes with "
-        f"more gold: {said}. For the claim all must be below {PREDICTS:g}; one above 0 beyond doubt is against it.",
-        metrics=tuple(metrics),
+        says=f"Rank correlation with gold over betas, signed so that + means that a better number goes with more gold: "
+        f"{said}. For the claim all must be below {PREDICTS:g}; one above 0 beyond doubt is against it. Within one "
+        f"epoch at the smallest beta: {epoch}.",
+        metrics=(*metrics, *more),
         table=tuple(rows),
         seconds=_seconds(found),
     )
@@ -341,11 +353,15 @@ def length_judge(setup: Setup) -> Outcome:
     arms: dict[str, tuple[str, tuple[tuple[str, Any], ...]]] = {"dpo": ("dpo", ())}
     arms |= {f"r_dpo {alpha:g}": ("r_dpo", (("alpha", alpha),)) for alpha in ALPHAS}
     specs = {
-        name: [Spec(loss=loss, beta=beta, world=LENGTH, more=more) for beta in FEW_BETAS]
+        name: [
+            Spec(loss=loss, beta=beta, world=LENGTH, more=more, checks=checks)
+            for beta, checks in zip(FEW_BETAS, (END if more else ENDS, END, END), strict=True)
+        ]
         for name, (loss, more) in arms.items()
     }
     found = courses([spec for each in specs.values() for spec in each], setup, label="length")
-    curves = {name: over_beta(found, each, _start(found, each)) for name, each in specs.items()}
+    start = _start(found, specs["dpo"])
+    curves = {name: over_beta(found, each, start) for name, each in specs.items()}
     first = found[specs["dpo"][0]].marks("fillers", 0)
     fillers = {name: [found[spec].marks("fillers") for spec in each] for name, each in specs.items()}
     rise = bench.level(np.mean([each - first for each in fillers["dpo"]], axis=0))
@@ -396,7 +412,8 @@ def _one_seed() -> Outcome:
 
 
 def _specs(loss: str, setup: Setup) -> list[Spec]:
-    return [Spec(loss=loss, beta=beta) for beta in (FEW_BETAS if setup.quick else BETAS)]
+    betas = FEW_BETAS if setup.quick else BETAS
+    return [Spec(loss=loss, beta=beta, checks=COURSE if beta < SMALL else END) for beta in betas]
 
 
 def _three(setup: Setup) -> tuple[dict[Spec, Courses], dict[str, Curve]]:
@@ -435,12 +452,25 @@ def _told(each: Metric) -> str:
     return f"{each.value:+.2f} [{each.low:+.2f}, {each.high:+.2f}]"
 
 
-def _rho(x: Floats, y: Floats, rows: NDArray[np.intp]) -> list[float]:
-    return [spearman(x[rows], y[rows]).value]
+def _ranked(x: Floats, y: Floats) -> Interval:
+    """Mean over seeds of the rank correlation of x and y within a seed, [S, n] each, where it is defined."""
+    each = [spearman(one, other).value for one, other in zip(x, y, strict=True)]
+    return mean_interval([value for value in each if math.isfinite(value)])
 
 
 def _path(values: Sequence[float]) -> str:
     return f"{values[0]:.3g}, {max(values):.3g}, {values[-1]:.3g}"
+
+
+def _sharpened(chosen: dict[str, dict[str, Any]]) -> str:
+    """Why nothing fires where a training sharpens the model from its first steps."""
+    entropy, mass = chosen["dpo"]["entropy"], chosen["hinge"]["mass"]
+    if max(entropy) > entropy[0] or min(mass) < mass[0]:
+        return ""
+    return (
+        " This training sharpens the model from its first steps: entropy has no rise to turn from, and the mass never "
+        "falls below its start."
+    )
 
 
 def _at_checks(each: Courses, column: str) -> Floats:
