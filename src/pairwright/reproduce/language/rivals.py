@@ -1,10 +1,10 @@
-"""Relabelled DPO against other methods, in the world of language.
+"""Relabelled DPO against its rivals, in the world of language.
 
-Every rival trains from the same base, for equally many steps, on data of the same instructions, and is tuned as RA is:
-three learning rates by the strengths below and, on pairs, a likelihood term. A rival may come in several forms, each
-tuned by itself; the best form on the test counts, which favours the rival.
+Every rival trains from the same base, for equally many steps, on answers to the same instructions, and has as many
+tries to tune as RA has. A rival may come in several forms, each tuned by itself; the best of them on the test counts,
+which favours the rival.
 
-Only RA and the rivals of supervised training under a condition are asked for something: that is what these methods are.
+Only RA and the rivals of supervised training under a condition are asked for something: that is how they are meant.
 What a rival gives when it is asked for 10 all the same, by a prompt that it never trained on, is measured beside it.
 """
 
@@ -36,11 +36,12 @@ BEST_DIRECTION = (3 / hypot(3, 1), 1 / hypot(3, 1))
 """Gold is correctness less a half for each filler, and brevity is 10 less 1.5 for each: so gold is correctness plus a
 third of brevity, but for a constant."""
 POINTS = tuple(float(point) for point in range(2, 11))
-"""Edges of ten classes: class 8 has the scores from 8 up to 9. The base takes a number for a score."""
+"""Edges of ten classes: class 8 has the scores from 8 up to 9. The base takes a number for a score, so that of two
+classes, 1 and 2, it would take the better one for a poor score."""
 
 
 def _conditioned(mode: str, *, name: str, goal: Goal = TOP, **settings: Any) -> Arm:
-    """Supervised training under a condition: no strength, so that its two more tries are of the likelihood's weight."""
+    """Supervised training under a condition; it has no strength to tune."""
     arm = relabelled_as(mode, name=name, goal=goal, **settings)
     return replace(arm, loss="sft", strength="", strengths=(1.0,))
 
@@ -91,7 +92,6 @@ FORMS: dict[str, tuple[Arm, ...]] = {
             weights=tuple(point / 10 for point in range(1, 11)),
             template="Overall score: {class}.",
         ),
-        _conditioned("c_rlft", name="c_rlft of two classes", goal=(2.0,), over="answers", edges=(8.0,)),
     ),
 }
 """The forms of each rival. beta is 0.1 or 1, as for DPO, where nothing else stands."""
@@ -177,8 +177,8 @@ def ra_first_of_all(setup: Setup) -> Outcome:
     ahead = [name for name, verdict in verdicts.items() if verdict == "does not hold"]
     open_ = [name for name, verdict in verdicts.items() if verdict == "not identified"]
     parts = [
-        f"RA asked for 10 ({_mean(ra.own):.2f}) is above {len(behind)} of {len(others)} methods with intervals "
-        "that exclude zero."
+        f"RA asked for 10 ({_mean(ra.own):.2f}) is above {len(behind)} of {len(others)} rivals with intervals that "
+        "exclude zero."
     ]
     if ahead:
         parts.append(f"Above RA: {_listed(ahead, gains)}.")
@@ -188,11 +188,11 @@ def ra_first_of_all(setup: Setup) -> Outcome:
     parts.append(_of_base(ra, base))
     prompted = others[least].gold(TOP)
     parts.append(
-        f"Asked for 10 as well, of which it learned nothing, {least} reaches {_mean(prompted):.2f} "
-        f"(RA {_signed(difference(ra.own, prompted))})."
+        f"Asked for 10 as well, of which it learned nothing, the best of the others, {least}, reaches "
+        f"{_mean(prompted):.2f} (RA {_signed(difference(ra.own, prompted))})."
     )
     rows = sorted(
-        [row_of(ra), *(_row(other, ra) | {"method": name} for name, other in others.items())],
+        [row_of(ra), *(_row(other, ra) | {"rival": name} for name, other in others.items())],
         key=lambda row: -float(row["gold"]),
     )
     return Outcome(
@@ -310,17 +310,17 @@ def _why_close(verdict: Verdict) -> str:
 
 
 def _chart(arms: dict[str, Measured], base: Measured) -> Chart:
-    """Methods, best first, as they are meant to be asked, and by a prompt that they never trained on."""
+    """Arms, best first, as they are meant to be asked, and by a prompt that they never trained on."""
     order = sorted(arms, key=lambda name: -_mean(arms[name].own))
     own = [level(arms[name].own) for name in order]
     prompted = [None if arms[name].arm.goal is not None else level(arms[name].gold(TOP)) for name in order]
     names: list[float | int | str | None] = [*order]
     return Chart(
         id="rivals",
-        title="Gold reward by method",
-        says="Bars are means over seeds and held-out instructions, with 95% intervals, best first. The second bar of a "
-        "method that asks for nothing is its model asked for 10 all the same.",
-        x="method",
+        title="Gold reward by arm",
+        says="Bars are means over seeds and held-out instructions, with 95% intervals, best first. The second bar of "
+        "an arm that asks for nothing is its model asked for 10 all the same.",
+        x="arm",
         y="gold reward, 1 to 10",
         kind="bar",
         series=[
