@@ -198,13 +198,14 @@ def model_goals_steer(setup: Setup) -> Outcome:
     rises = [bench.difference(arms.ra.gold(high), arms.ra.gold(low)) for low, high in pairwise(GOALS)]
     beyond = bench.difference(below.gold(TOP), below.gold(MOST))
     own = bench.difference(arms.base.gold(TOP), arms.base.gold(MOST))
+    untaught = " That the answers follow the goal comes of the base's own sense of scores: training adds nothing to it."
     parts = [bench.verdict_of(each) for each in (rank, taught, beyond)]
     return Outcome(
         verdict=all_of(parts),
         says=f"Goal and gold have a rank correlation of {rank.value:.2f} [{rank.low:.2f}, {rank.high:.2f}] under RA, "
         f"{signed(taught)} from that of its base; an answer is {error.value:.2f} points from what was asked, "
         f"{signed(nearer)} from the base. Trained on pairs below {BELOW:g}, RA asked for 10 is {signed(beyond)} from "
-        f"itself asked for {MOST:g}; its base does {signed(own)} untrained.",
+        f"itself asked for {MOST:g}; its base does {signed(own)} untrained.{'' if taught.low > 0 else untaught}",
         metrics=(
             Metric.of("rank", rank, "Spearman's correlation of goal and gold, mean over held-out instructions, RA."),
             Metric.of("taught", taught, "The same, RA less its base."),
