@@ -36,11 +36,12 @@ def planted(monkeypatch: pytest.MonkeyPatch, numbers: Planted) -> list[Call]:
             draw = np.random.default_rng([told["seed"], round(1000 * beta)])
             checks = []
             for share in told["checks"]:
-                mine: dict[str, Any] = {"kl": 0.0, "fillers": 0.0, "accuracy": 0.5, "loss": 0.5}
+                mine: dict[str, Any] = {"kl": 0.0, "fillers": 0.0, "accuracy": 0.5, "loss": 0.5, "length": 9.0}
                 mine |= {name: 1.0 for name in ("entropy", "own_entropy", "mass", "own_mass")}
                 mine |= numbers(term["name"], beta, share, told["world"], term)
                 gold = mine["gold"] + 0.01 * draw.standard_normal(PROMPTS)
                 lists = {"gold": gold.tolist(), "kl": [mine["kl"]] * PROMPTS, "fillers": [mine["fillers"]] * PROMPTS}
+                lists["praises"] = [0.25] * PROMPTS
                 checks.append({"step": round(share * told["world"].steps), **mine, **lists})
             found[call] = {"checks": checks, "seconds": 2.0}
         return found
@@ -82,7 +83,10 @@ def test_gold_on_the_law_is_a_hump_with_the_peak_of_the_formula(monkeypatch: pyt
 def test_a_fall_is_measured_from_the_best_beta_to_the_farthest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the betas, d is 2.5, 2.023, 1.5, 1.023, 0.5: the law with a = 1, b = 2 is highest at 0.5 among them."""
     planted(monkeypatch, on_law)
-    fall = room.hump(SETUP).metric("dpo/fall")
+    found = room.hump(SETUP)
+    assert "25% of the answers praise themselves" in found.says
+    assert {row["tokens"] for row in found.table} == {9.0}
+    fall = found.metric("dpo/fall")
     assert fall.value == pytest.approx(law(0.5, 1.0, 2.0) - law(2.5, 1.0, 2.0), abs=0.01)
 
 

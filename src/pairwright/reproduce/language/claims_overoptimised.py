@@ -36,8 +36,8 @@ OVEROPTIMISED: dict[str, Claim] = {
     ),
     "model_early_decline": Claim(
         name="model_early_decline",
-        says="At small beta gold peaks early in the first epoch, at about a quarter of it; from there on the distance "
-        "from the start grows and gold falls.",
+        says="At small beta gold peaks in the first half of the only epoch; from there on the distance from the start "
+        "grows and gold falls.",
         paper="The best checkpoint at small beta is often that of 25% of the only epoch.",
         source=f"{_LAWS}, section 3",
         world="language",

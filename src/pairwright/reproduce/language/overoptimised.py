@@ -81,10 +81,12 @@ def hump(setup: Setup) -> Outcome:
             Metric(name=f"{name}/rmse_law", value=one.rmse, n=one.n, says="What d (a - b log d) misses gold by."),
             Metric(name=f"{name}/rmse_quadratic", value=two.rmse, n=two.n, says="What a KL + b KL^2 misses gold by."),
         ]
-        rows += _rows(name, curve)
+        mine = [spec for spec in found if spec.loss == name]
+        rows += [row | _written(found[spec]) for row, spec in zip(_rows(name, curve), mine, strict=True)]
         series += _drawn(name, curve, one)
     falls = ", ".join(f"{name} {signed(curve.fall)}" for name, curve in curves.items())
     errors = ", ".join(f"{one.rmse:.2f} against {two.rmse:.2f} ({name})" for name, (_, one, two) in fits.items())
+    tops = ", ".join(name for name, (top, _, _) in fits.items() if top.identified)
     bests = ", ".join(f"{float(curve.d_best.mean()):.2f} ({name})" for name, curve in curves.items())
     return Outcome(
         verdict=decided(
@@ -93,7 +95,8 @@ def hump(setup: Setup) -> Outcome:
         ),
         says=f"One epoch at the rate {RATE:g} on labels of a judge that can be hijacked. From its best beta to the one "
         f"farthest from the start gold falls by {falls} of 10 points; the best are at sqrt(KL) of {bests}. The law "
-        f"misses gold (RMSE) by {errors} of a quadratic in KL.",
+        f"misses gold (RMSE) by {errors} of a quadratic in KL, and has its highest point within the distances measured "
+        f"for {tops or 'none'}. {_blamed(rows)}",
         metrics=tuple(metrics),
         table=tuple(rows),
         charts=(_chart("hump", "Gold over the distance from the start", series),),
@@ -209,7 +212,7 @@ def early_decline(setup: Setup) -> Outcome:
             no=any(_ended(curve).high < 0 for curve in curves.values()) or all(p.min() > 0.5 for p in places.values()),
         ),
         says=" ".join(said) + " Every pair is seen once, so none is learnt by heart; a peak in the first half is for "
-        "the claim.",
+        "the claim; the paper's is at a quarter.",
         metrics=tuple(metrics),
         table=tuple(rows),
         charts=(
@@ -338,8 +341,8 @@ def accuracy_blind(setup: Setup) -> Outcome:
             no=any(each.low is not None and each.low > 0 for each in metrics),
         ),
         says=f"Rank correlation with gold over betas, signed so that + means that a better number goes with more gold: "
-        f"{said}. For the claim all must be below {PREDICTS:g}; one above 0 beyond doubt is against it. Within one "
-        f"epoch at the smallest beta: {epoch}.",
+        f"{said}. For the claim all must be below {PREDICTS:g}; one above 0 beyond doubt is against it. Losses at "
+        f"different betas are on different scales. Within one epoch at the smallest beta: {epoch}.",
         metrics=(*metrics, *more),
         table=tuple(rows),
         seconds=_seconds(found),
@@ -460,6 +463,23 @@ def _ranked(x: Floats, y: Floats) -> Interval:
 
 def _path(values: Sequence[float]) -> str:
     return f"{values[0]:.3g}, {max(values):.3g}, {values[-1]:.3g}"
+
+
+def _written(each: Courses) -> dict[str, float]:
+    """What answers are like at the end, beside their gold."""
+    praises, fillers = (float(each.marks(name).mean()) for name in ("praises", "fillers"))
+    tokens = float(each.numbers("length")[:, -1].mean())
+    return {"praises": round(praises, 4), "fillers": round(fillers, 4), "tokens": round(tokens, 2)}
+
+
+def _blamed(rows: Sequence[dict[str, Any]]) -> str:
+    """What DPO's answers are like at its best beta and at its farthest."""
+    mine = [row for row in rows if row["arm"] == "dpo"]
+    best, last = max(mine, key=lambda row: float(row["gold"])), max(mine, key=lambda row: float(row["sqrt_kl"]))
+    return (
+        f"With DPO {best['praises']:.0%} of the answers praise themselves at the best beta and {last['praises']:.0%} "
+        f"at the farthest, and have {best['tokens']:.1f} and {last['tokens']:.1f} tokens."
+    )
 
 
 def _sharpened(chosen: dict[str, dict[str, Any]]) -> str:
