@@ -69,6 +69,11 @@ def test_claims_are_known_by_their_names_and_their_checks_are_there() -> None:
         assert callable(getattr(rivals, function))
 
 
+def test_what_asks_a_rival_is_said_of_those_that_are_asked() -> None:
+    asked = {name for name, forms in rivals.FORMS.items() if any(form.goal is not None for form in forms)}
+    assert set(rivals.CONDITIONS) == asked
+
+
 def test_names_of_arms_are_their_own() -> None:
     names = [arm.name for arm in [PLAIN, RA, *ARMS]]
     assert len(set(names)) == len(names)

@@ -17,7 +17,7 @@ import numpy as np
 
 from pairwright.charts import Chart, Series
 from pairwright.evaluate.result import Metric
-from pairwright.reproduce.claim import Outcome, Setup, Verdict
+from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.language.arms import PLAIN, RA, relabelled_as
 from pairwright.reproduce.language.bench import (
     Measured,
@@ -95,6 +95,14 @@ FORMS: dict[str, tuple[Arm, ...]] = {
     ),
 }
 """The forms of each rival. beta is 0.1 or 1, as for DPO, where nothing else stands."""
+CONDITIONS = {
+    "steerlm": "It is asked by the sentence that asks RA, and learns all four answers by their likelihood where RA "
+    "compares two.",
+    "c_rlft": "It is asked by the sentence that asks RA, and learns all four answers by their likelihood where RA "
+    "compares two.",
+    "dpa": "It is asked for a direction, of which the base knows nothing, where RA is asked for a score.",
+}
+"""How a rival that is asked for something stands to RA."""
 
 
 def against_rpo(setup: Setup) -> Outcome:
@@ -245,7 +253,7 @@ def _against(rival: str, setup: Setup) -> Outcome:
             f"{_mean(other.gold(TOP)):.2f} (RA {_signed(asked)})."
         )
     else:
-        said += f" {_why_close(verdict)} {_of_base(ra, base)}"
+        said += f" {CONDITIONS[rival]} {_of_base(ra, base)}"
     return Outcome(
         verdict=verdict,
         says=said,
@@ -298,15 +306,6 @@ def _of_base(ra: Measured, base: Measured) -> str:
         f"The base asked for 10 gives {_mean(base.own):.2f} before any training (RA "
         f"{_signed(difference(ra.own, base.own))}): of scores it knows from its text."
     )
-
-
-def _why_close(verdict: Verdict) -> str:
-    """What stands between RA and a rival that is asked for something too."""
-    return {
-        "holds": "Both are asked for the best they know, so that the base's sense of scores serves both.",
-        "not identified": "Both are asked for the best they know, and comparing answers adds nothing that shows.",
-        "does not hold": "Both are asked for the best they know, and learning good answers as such serves better here.",
-    }[verdict]
 
 
 def _chart(arms: dict[str, Measured], base: Measured) -> Chart:
