@@ -71,7 +71,13 @@ def planted(bonus: dict[str, float], *, per_round: float = 0.5, later: float = 1
 
     def of_job(job: Job) -> dict[str, Any]:
         values = gold(job, 5.0 + bonus.get(metric_of(job) or "", 0.0), job.prompts)
-        return {"gold": {said(goal): values for goal in job.goals}, "measures": {}, "seconds": 3.0}
+        marks = {said(goal): values for goal in job.goals}
+        return {
+            "gold": marks,
+            "refuses": {goal: [0.25] * job.prompts for goal in marks},
+            "measures": {},
+            "seconds": 3.0,
+        }
 
     kinds = {"labels": of_labels, "rounds": of_rounds}
 

@@ -21,6 +21,8 @@ from pairwright.stats import Interval, mean_interval
 SHARE = 0.4
 SHARES = (0.2, 0.4, 0.6, 1.0)
 NOISY = World(judge="weak", rule="best_worst")
+ABLE = replace(NOISY, weak=0.0)
+"""The same without instructions that only weak authors answered, and so without refusals among the pairs."""
 JUDGES = {
     "strong": replace(NOISY, judge="strong"),
     "weak": NOISY,
@@ -57,21 +59,34 @@ def potential_top_40(setup: Setup) -> Outcome:
     arms = {metric: arm_of(metric, SHARE) for metric in WAYS}
     found = bench.measure(list(arms.values()), NOISY, setup)
     by = {metric: found[arm.name] for metric, arm in arms.items()}
+    able = bench.measure(
+        [arms[POTENTIAL], arms[UNIFORM]], ABLE, setup, tuned={name: found[name].tuned for name in found}
+    )
+    without = bench.difference(able[arms[POTENTIAL].name].own, able[arms[UNIFORM].name].own)
+    refuses = {metric: _refusals(by[metric]) for metric in WAYS}
     right = labels_of(NOISY, setup)
     rivals = {metric: bench.difference(by[POTENTIAL].own, by[metric].own) for metric in WAYS if metric != POTENTIAL}
     parts = [bench.verdict_of(each) for each in rivals.values()]
     said = ", ".join(f"{SHORT[metric]} {shown(each)}" for metric, each in rivals.items())
+    refused = ", ".join(f"{SHORT[metric]} {share:.0%}" for metric, share in refuses.items())
     shares = ", ".join(f"{SHORT[metric]} {_mean(right, 'right', metric):.0%}" for metric in WAYS)
     return Outcome(
         verdict=together(*parts),
         says=f"Gold after training on the 40% by alignment potential less that by others: {said}. "
         f"Labels that are right: {shares}, of all pairs {_mean(right, 'right', 'all'):.0%}. "
         f"The pairs by gap are {_mean(right, 'shared', 'explicit_gap'):.0%} the same as those by potential, and those "
-        f"by M_+ {_mean(right, 'shared', SIGNED):.0%}.",
+        f"by M_+ {_mean(right, 'shared', SIGNED):.0%}. Of the trained models' answers, refusals are "
+        f"{refused}. In a world without weak authors, half of whose answers are refusals, potential less uniform is "
+        f"{shown(without)}, with the same numbers.",
         metrics=tuple(
             [
                 Metric.of(f"gold/{SHORT[metric]}", each, f"Gold, potential less {SHORT[metric]}; cases are seeds.")
                 for metric, each in rivals.items()
+            ]
+            + [
+                Metric.of(
+                    "gold_without_weak_authors/uniform", without, "Gold, potential less uniform, no weak authors."
+                )
             ]
             + [
                 Metric.of(
@@ -82,8 +97,10 @@ def potential_top_40(setup: Setup) -> Outcome:
                 for metric in WAYS
             ]
         ),
-        table=tuple(bench.row_of(by[metric], **_facts(right, metric)) for metric in WAYS),
-        seconds=round(bench.seconds_of(*by.values()) + sum(each["seconds"] for each in right), 1),
+        table=tuple(
+            bench.row_of(by[metric], refuses=round(refuses[metric], 4), **_facts(right, metric)) for metric in WAYS
+        ),
+        seconds=round(bench.seconds_of(*by.values(), *able.values()) + sum(each["seconds"] for each in right), 1),
     )
 
 
@@ -345,6 +362,11 @@ def _line(name: str, x: Sequence[float], golds: Sequence[Sequence[Sequence[float
 def _facts(found: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:
     """Of the pairs that a metric takes: means over seeds, as `labels` has them."""
     return {fact: round(_mean(found, fact, name), 4) for fact in ("right", "gold_gap", "against", "shared")}
+
+
+def _refusals(measured: bench.Measured) -> float:
+    """The share of a model's answers that are nothing but a refusal, over seeds and instructions."""
+    return bench.level(measured.gold(measured.arm.goal, "refuses")).value
 
 
 def _mean(found: Sequence[Mapping[str, Any]], fact: str, name: str) -> float:
