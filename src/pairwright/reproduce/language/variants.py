@@ -122,7 +122,8 @@ def score_scales(setup: Setup) -> Outcome:
     return Outcome(
         verdict=equal_within(MARGIN, list(apart.values())),
         says=f"Gold by scale: {listed}. Scales count as equal when all three intervals lie within {MARGIN:g} of 0. "
-        f"{_before(base)} Where it reads a 5 it has {bench.level(base.gold(5.0)).value:.2f}.",
+        f"{_before(base)} Where it reads a 5 it has {bench.level(base.gold(5.0)).value:.2f}: "
+        "it has read of scores from 1 to 10.",
         metrics=(
             *(
                 Metric.of(f"{a}_less_{b}", each, f"Gold of RA with goals printed up to {a} less that of up to {b}.")
@@ -164,14 +165,19 @@ def ira(setup: Setup) -> Outcome:
     agreed = [each["measures"][f"{_OWN}:agreement"] for each in own.found]
     flips, ranks = (mean_interval([each[name] for each in agreed]) for name in ("flip_rate", "spearman"))
     plainly, ra = (bench.difference(own.own, known[name].own) for name in (PLAIN.name, RA.name))
+    beyond = bench.difference(own.own, base.own)
     return Outcome(
         verdict=bench.verdict_of(plainly),
         says=f"IRA asked for 10 less plain DPO: {_shown(plainly)} gold; less RA by the judge's scores: {_shown(ra)}. "
         f"The model's own scores order {flips.value:.1%} of the pairs the other way than the judge, and have a rank "
-        f"correlation of {ranks.value:.2f} with gold. {_before(base)}",
+        f"correlation of {ranks.value:.2f} with gold. Less the base asked for 10, before any training: "
+        f"{_shown(beyond)}.",
         metrics=(
             Metric.of("gain", plainly, "Gold of IRA asked for 10 less that of plain DPO."),
             Metric.of("against_ra", ra, "Gold of IRA less that of RA, both asked for 10."),
+            Metric.of(
+                "against_base", beyond, "Gold of IRA less that of the base before any training, both asked for 10."
+            ),
             Metric.of("flip_rate", flips, "Share of the pairs that the implicit reward orders the other way; by seed."),
             Metric.of("spearman", ranks, "Rank correlation of implicit reward and gold over the answers; by seed."),
         ),
@@ -194,15 +200,17 @@ def second_round(setup: Setup) -> Outcome:
     gain = bench.difference(ra.own, known[PLAIN.name].own)
     matched = bench.difference(ra.own, control.own)
     single = bench.difference(ra.own, known[RA.name].own)
+    beyond = bench.difference(ra.own, base.own)
     return Outcome(
         verdict=bench.verdict_of(gain),
         says=f"RA from the plainly trained model, asked for 10, less that model: {_shown(gain)} gold; less a second "
-        f"plain round of as many steps: {_shown(matched)}; less RA straight from the base: {_shown(single)}. "
-        f"{_before(base)}",
+        f"plain round of as many steps: {_shown(matched)}; less RA straight from the base: {_shown(single)}; "
+        f"less the base asked for 10, before any training: {_shown(beyond)}.",
         metrics=(
             Metric.of("gain", gain, "Gold of the second round with RA, asked for 10, less that of its start."),
             Metric.of("against_plain_again", matched, "The same less a second plain round, at equal steps."),
             Metric.of("against_one_round", single, "The same less RA from the base, asked for 10."),
+            Metric.of("against_base", beyond, "The same less the base before any training, asked for 10."),
         ),
         table=(
             *_rows(base, *known.values()),
