@@ -164,8 +164,8 @@ def hump_sizes(setup: Setup) -> Outcome:
         says=f"DPO from bases of widths {WIDTHS[0]} and {WIDTHS[1]}: gold falls from its best beta to the farthest by "
         f"{signed(small.fall)} and {signed(large.fall)}; the smaller one falls by {signed(further)} more, and its best "
         f"lies nearer to the start by {signed(earlier)} in sqrt(KL). At beta {FEW_BETAS[0]:g} they end "
-        f"{float(small.d[:, 0].mean()):.2f} and {float(large.d[:, 0].mean()):.2f} from it. Gains at the best: {signed(small.gain)} and "
-        f"{signed(large.gain)}.",
+        f"{float(small.d[:, 0].mean()):.2f} and {float(large.d[:, 0].mean()):.2f} from it. Gains at the best: "
+        f"{signed(small.gain)} and {signed(large.gain)}.",
         metrics=(
             Metric.of("earlier", earlier, "sqrt(KL) of the larger model's best beta minus that of the smaller's."),
             Metric.of("further", further, "Fall of the smaller model minus that of the larger, points of gold."),
