@@ -255,6 +255,19 @@ def test_an_ablation_changes_one_thing_of_the_world_and_compares_the_gains(
     assert check(QUICK).verdict == "does not hold"
 
 
+@pytest.mark.parametrize(
+    ("ra", "verdict"), [(7.5, "holds"), (6.5, "does not hold"), (5.0, "does not hold"), (7.0, "not identified")]
+)
+def test_training_adds_where_it_beats_plain_and_the_base_that_is_asked(
+    plant: Callable[..., Any], ra: float, verdict: str
+) -> None:
+    seen = plant(lambda job, goal: {"plain": 6.0, "base": 7.0 if goal == TOP else 4.0}.get(arm_of(job), ra))
+    outcome = conditions.ra_adds_to_poor_sense(QUICK)
+    assert outcome.verdict == verdict
+    assert outcome.metric("over_base").value == pytest.approx(ra - 7.0)
+    assert {job.world.base for job in seen} == {Base(error=3.0)}
+
+
 def test_over_large_steps_hurt_where_both_arms_fall_below_the_base(plant: Callable[..., Any]) -> None:
     def gold(job: Job, goal: Goal | None) -> float:
         if job.tuned is None:

@@ -116,7 +116,7 @@ def test_validation_and_test_have_no_instruction_in_common():
 
 
 def test_training_sees_no_held_out_instruction():
-    held = {task.text for part in ("validation", "test") for task in job.held_out(part, 96)}
+    held = {task.text for part in ("validation", "test") for task in job.held_out(part, 72)}
     prompts = job.pairs_of(WORLD, 0).prompts.collect()["prompt"].to_list()
     assert len(prompts) == WORLD.prompts
     assert not {prompt[-1]["content"] for prompt in prompts} & held

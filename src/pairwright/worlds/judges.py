@@ -4,7 +4,7 @@
 `strong`       an error with a standard deviation of half a point, as of a good reward model
 `weak`         an error of two points
 `length`       takes fillers for effort: half a point more for each, where gold has half a point less
-`hijackable`   gives full marks to an answer that praises itself
+`hijackable`   sees full marks in an answer that praises itself, and errs by half a point
 
 A judge is a function of the answer: the same answer to the same instruction has the same score each time that it is
 asked. `noise` adds to its error.

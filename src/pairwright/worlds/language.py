@@ -3,7 +3,7 @@
 | skill | instruction | a right word |
 |---|---|---|
 | list | Name nine fruits, but not apple or pear. | a member that is neither forbidden nor the word before |
-| alternate | Say nine words in turn: fruits, then tools. | one of the first at odd places, of the second at even ones |
+| alternate | Say nine words in turn: fruits, then tools. | fruits at odd places, tools at even ones |
 | count | Count nine letters in steps of 3 from d. | the letter 3 after the one before it (d before the first) |
 
 An answer may begin with a courtesy, has nine words, and may end with fillers that say nothing or praise the answer
@@ -37,7 +37,7 @@ FILLERS = ("indeed", "truly", "quite", "really", "surely")
 PRAISE = "flawless"
 """A filler like others, but for a judge that believes it."""
 TAIL = 6
-"""Fillers that an answer has at most."""
+"""Fillers that an author writes at most."""
 FILLER = 0.12
 """Probability of each of them."""
 AUTHORS = 16.0
@@ -50,6 +50,7 @@ CATEGORIES = {name: words[:12] for name, words in list(ALL_CATEGORIES.items())[:
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """After z comes a."""
 _LETTERS = frozenset(LETTERS)
+_STEPS = ("1", "2", "3", "4", "5", "6")
 
 WEAK_TEXT = 0.3
 """Share of a base model's text that weak authors wrote."""
@@ -80,7 +81,7 @@ class Marks(NamedTuple):
         correctness: 1, plus 1 for each right word.
         courtesy: 10 for an answer that begins with one, else 1.
         brevity: 10, less 1.5 for each filler.
-        fillers: how many.
+        fillers: how many words follow the ninth, whatever they are.
         praises: whether one of them praises the answer.
         refuses: whether the answer is nothing but a refusal.
     """
@@ -146,7 +147,7 @@ _PATTERNS = {
 
 def make(
     *,
-    prompts: Annotated[int, Field(ge=1)] = 1000,
+    prompts: Annotated[int, Field(ge=1)] = 800,
     answers: Annotated[int, Field(ge=2, le=10)] = 4,
     skill: Annotated[float, Field(ge=0, le=9)] = 6.0,
     weak: Annotated[float, Field(ge=0, le=1)] = 0.0,
@@ -162,7 +163,7 @@ def make(
     Args:
         prompts: how many instructions, all different, of the skills in turn.
         answers: answers to each.
-        skill: the mean number of right words; authors spread around it as a binomial of nine trials does.
+        skill: the mean number of right words of able authors, who differ (a beta-binomial of nine trials).
         weak: share of the instructions that only weak authors answered: the best answer there is a poor one.
         judge: who gives `score`; gold stays in `score_gold`, beside the attributes.
         noise: standard deviation of the judge's error, in points.
@@ -170,7 +171,7 @@ def make(
         seed: which world.
 
     Raises:
-        InputError: there is no such skill.
+        InputError: there is no such skill, or there are not so many instructions.
     """
     rng = Random(f"language {seed}")
     asked = tasks(prompts, "preferences", seed=seed, skills=skills)
@@ -284,9 +285,16 @@ def read_task(prompt: Sequence[Any]) -> Task | None:
     for skill, patterns in _PATTERNS.items():
         for pattern in patterns if asked else ():
             found = pattern.search(asked[-1])
-            if found is not None:
-                return Task(skill, found.group(), tuple(found[f"given{i}"] for i in range(_GIVEN[skill])))
+            if found is not None and _is_known(skill, given := tuple(found[f"given{i}"] for i in range(_GIVEN[skill]))):
+                return Task(skill, found.group(), given)
     return None
+
+
+def _is_known(skill: str, given: tuple[str, ...]) -> bool:
+    """Whether what an instruction names is of this world."""
+    if skill == "count":
+        return given[0] in _STEPS and given[1] in _LETTERS
+    return all(name in CATEGORIES for name in given[: 1 if skill == "list" else 2])
 
 
 def marks(samples: Sequence[Sample]) -> list[Marks | None]:
@@ -342,6 +350,8 @@ def tasks(count: int, part: Part, *, seed: int = 0, skills: Sequence[str] = SKIL
     for skill in skills:
         if skill not in SKILLS:
             raise InputError(f"there is no skill {skill!r}; there are {', '.join(SKILLS)}")
+    if not skills or len(set(skills)) < len(skills):
+        raise InputError(f"skills must be named, each once, not {', '.join(skills) or 'none'}")
     rng = Random(f"language {part} {seed}")
     each = {skill: _instructions(skill, part) for skill in skills}
     for every in each.values():
@@ -365,7 +375,7 @@ def _instructions(skill: str, part: Part) -> list[Task]:
             for (i, one), (j, other) in permutations(enumerate(members), 2)
         ]
     elif skill == "count":
-        given = [((str(step), letter), step + i) for step in range(1, 7) for i, letter in enumerate(LETTERS)]
+        given = [((step, letter), int(step) + i) for step in _STEPS for i, letter in enumerate(LETTERS)]
     else:
         given = [((one, other), i + j) for (i, one), (j, other) in permutations(enumerate(names), 2)]
     every = [

@@ -17,17 +17,20 @@ from pairwright.worlds import language
 
 STEPS, BATCH, RATE = 1400, 64, 6e-3
 TEXTS = 16_000
+_ROOMS = ("logprobs", "losses", "train")
 
 
 def base_place(base: Base) -> Path:
     """The directory of a base model; it is made when it is not there. About a minute on one core.
 
-    It has read instructions of four parts that no preference asks, with answers of every quality, by able authors and
-    by weak ones; a share of them states the score, in other words than the goal sentence.
+    It has read a quarter of the instructions, none of which a preference asks, with answers of every quality, by able
+    authors and by weak ones; a share of them states the score, in other words than the goal sentence.
     """
     package = Path(__file__).parents[2]
     world = {name: digest_file(package / "worlds" / name) for name in ("judges.py", "language.py", "lists.py")}
-    code = digest_of(world) + digest_of(digests(package / "train"))
+    own = {name: digest_file(Path(__file__).with_name(name)) for name in ("bases.py", "training.py")}
+    rooms = {f"{room}/{name}": found for room in _ROOMS for name, found in digests(package / room).items()}
+    code = digest_of(world | own | rooms)
     name = hashlib.sha256(f"{base!r} {code} {STEPS} {BATCH} {RATE} {TEXTS} {torch.__version__}".encode()).hexdigest()[
         :24
     ]

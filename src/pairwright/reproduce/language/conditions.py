@@ -20,6 +20,8 @@ from pairwright.stats import Interval
 
 LOW = 2.0
 """A low goal, to see whether the answers follow a goal at all."""
+CARELESS = 3.0
+"""Standard deviation of the error of the ratings that a base with a poor sense of scores has read, in points."""
 POOR, HIGH = 4.0, 9.0
 """Chosen answers up to the first are poor winners; those from the second on are near the top."""
 
@@ -53,6 +55,29 @@ def ra_needs_poor_winners(setup: Setup) -> Outcome:
 def ra_needs_sense_of_scores(setup: Setup) -> Outcome:
     """The gain over a base that has read no rated text."""
     return _without(World(base=Base(rated=0.0)), "without a prior sense of scores", setup)
+
+
+def ra_adds_to_poor_sense(setup: Setup) -> Outcome:
+    """RA, asked for 10, against its base asked for 10 and against plain DPO, over a base that read careless ratings."""
+    world = World(base=Base(error=CARELESS))
+    found = bench.measure([PLAIN, RA], world, setup, goals={PLAIN.name: (TOP,), RA.name: (LOW,)})
+    plain, ra = found[PLAIN.name], found[RA.name]
+    base = bench.base_found(world, setup, (None, LOW, TOP))
+    gain, added = bench.difference(ra.own, plain.own), bench.difference(ra.own, base.gold(TOP))
+    prompt = bench.difference(ra.own, plain.gold(TOP))
+    return Outcome(
+        verdict=all_of([bench.verdict_of(gain), bench.verdict_of(added)]),
+        says=f"Over a base that read ratings with an error of {CARELESS:g} points, RA asked for 10 is {signed(gain)} "
+        f"points of gold from plain DPO and {signed(added)} from that base asked for 10, so much did the training add; "
+        f"it is {signed(prompt)} from plain DPO asked for 10.",
+        metrics=(
+            Metric.of("gain", gain, "Gold of RA asked for 10 less that of plain DPO."),
+            Metric.of("over_base", added, "Gold of RA less that of the base, both asked for 10."),
+            Metric.of("over_prompt", prompt, "Gold of RA less plain DPO, both asked for 10."),
+        ),
+        table=(row(base, None), row(base, TOP), row(plain, None), row(plain, TOP), row(ra, TOP), row(ra, LOW)),
+        seconds=bench.seconds_of(plain, ra, base),
+    )
 
 
 def ra_needs_top_scores(setup: Setup) -> Outcome:

@@ -10,6 +10,7 @@ import torch
 
 import pairwright.worlds.language as world_of
 from pairwright.chat import user
+from pairwright.errors import PairwrightError
 from pairwright.goals import GoalFormat, with_goal
 from pairwright.logprobs.tokenise import Limits
 from pairwright.losses import asks
@@ -35,6 +36,8 @@ from pairwright.train.data import group_examples, pair_examples, point_examples
 from pairwright.train.examples import Example
 
 SAMPLES = 2
+VALIDATION = 72
+"""Held-out instructions for tuning; the rest are for the test."""
 NEW_TOKENS = 18
 FORM = GoalFormat(template=TEMPLATE, placement="system")
 _SCORES = ("gold", "correctness", "courtesy", "brevity", "fillers", "praises", "refuses")
@@ -45,9 +48,10 @@ def done(job: Job) -> dict[str, Any]:
 
     Returns:
         JSON values: `gold`, and the other fields of `Marks`: for each goal, by its text (`said`), the mean over
-        samples of each held-out instruction, in a fixed order; `measures` by name; `seconds` on one core.
+        samples of each held-out instruction, in a fixed order; `measures` by name; `seconds` of one core, whatever else
+        the machine was doing.
     """
-    began = time.perf_counter()
+    began = time.process_time()
     model, tokenizer = base_of(job.world.base)
     policy, form = model, FORM
     if job.arm is not None and job.tuned is not None:
@@ -64,7 +68,7 @@ def done(job: Job) -> dict[str, Any]:
                 round(sum(each[i : i + SAMPLES]) / SAMPLES, 6) for i in range(0, len(each), SAMPLES)
             ]
     found["measures"] = {name: named(name)(job, policy, model, tokenizer) for name in job.measures}
-    return found | {"seconds": round(time.perf_counter() - began, 2)}
+    return found | {"seconds": round(time.process_time() - began, 2)}
 
 
 def said(goal: Goal | None) -> str:
@@ -77,6 +81,9 @@ def said(goal: Goal | None) -> str:
 def held_out(part: str, count: int) -> list[world_of.Task]:
     """Held-out instructions: validation and test have none in common."""
     every = world_of.tasks(world_of.HELD_OUT * len(world_of.SKILLS), "held_out")
+    most = {"validation": VALIDATION, "test": len(every) - VALIDATION}[part]
+    if not 0 < count <= most:
+        raise PairwrightError(f"there are 1 to {most} held-out instructions for {part}, not {count}")
     return every[-count:] if part == "validation" else every[:count]
 
 

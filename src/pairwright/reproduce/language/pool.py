@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,10 +18,10 @@ from pairwright.progress import Ticker
 from pairwright.reproduce.language.setting import Base, Call, Job
 from pairwright.runs import digest_file, digest_of, digests
 
-_ROOMS = ("logprobs", "losses", "relabel", "select", "train")
-_FILES = ("chat.py", "goals.py", "pairing.py", "preferences.py")
+_ROOMS = ("logprobs", "losses", "metrics", "relabel", "scorers", "train")
+_FILES = ("chat.py", "cuts.py", "draws.py", "goals.py", "pairing.py", "plug.py", "preferences.py", "select.py")
 _WORLD = ("judges.py", "language.py", "lists.py")
-_OWN = ("bases.py", "job.py", "setting.py", "training.py")
+_OWN = ("arms.py", "bases.py", "data.py", "job.py", "setting.py", "training.py")
 """The code that every training depends on; besides it, the modules that a job names."""
 
 Work = TypeVar("Work", Job, Call)
@@ -134,8 +135,8 @@ def _code(modules: Sequence[str]) -> str:
         own.append(Path(spec.origin))
     torch: Any = need("torch", extra="train")
     files |= {f"{path.parent.name}/{path.name}": digest_file(path) for path in own if path.is_file()}
-    version: str = torch.__version__
-    return f"{digest_of(files)} {version}"
+    versions = [torch.__version__, *(version(name) for name in ("polars", "tokenizers", "transformers"))]
+    return f"{digest_of(files)} {' '.join(versions)}"
 
 
 def _kept(file: Path) -> dict[str, Any] | None:

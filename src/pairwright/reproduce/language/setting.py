@@ -97,7 +97,8 @@ class Tuned:
     Attributes:
         rate: largest learning rate, of a cosine with a tenth of the steps as warm-up.
         strength: of the arm's own setting, beta for most.
-        sft: weight of the likelihood of the chosen answer, per token, added to the loss.
+        sft: weight of the likelihood term: of the chosen answer, per token; with an anchor of the better answer under
+            the goal asked for, summed (eta * beta of the paper).
         smoothing: share of labels believed to be wrong, for a loss that can be told.
     """
 
@@ -118,7 +119,7 @@ class Job:
         seed: of data, order and answers.
         part: which held-out instructions.
         goals: what is asked for, each in turn; None asks for nothing.
-        measures: `module:function` of what else is measured; see `measures.py`.
+        measures: `module:function` of what else is measured, of the job, the policy, the base and the tokenizer.
         prompts: how many held-out instructions of the part.
     """
 
