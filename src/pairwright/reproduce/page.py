@@ -15,7 +15,8 @@ tested where every quantity is known. This page is written by
 
 into `runs/reproduction/reproduction.md`. `holds` means that every part of the claim was found, `does not hold` that
 one was found to be otherwise, `not identified` that what was done cannot tell. Brackets are 95% intervals over seeds;
-a number without them is exact. Seconds are those of one run on one core, and say no more than the order of size.
+a number without them is exact. Seconds are those of one run on one core, and say no more than the order of size: where
+the machine had other work to do, they are longer.
 
 The language models are small Llamas trained on the spot, in a world where every answer can be marked exactly. Every
 arm of a comparison has the same base, the same pairs, the same number of steps and the same budget of tuning (learning
