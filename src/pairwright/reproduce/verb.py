@@ -17,6 +17,7 @@ from pairwright.reproduce.page import page
 from pairwright.reproduce.table import CLAIMS
 from pairwright.runs import check_writable, digest_of, digests, lock, write_json, write_text
 
+SEEDS, QUICK_SEEDS = 5, 2
 OUTCOME, PAGE = "outcome.json", "reproduction.md"
 
 
@@ -68,7 +69,7 @@ class Reproduction:
 def reproduce(
     claims: Sequence[str] = (),
     *,
-    seeds: Annotated[int, Field(ge=2)] = 5,
+    seeds: Annotated[int, Field(ge=2)] | None = None,
     quick: bool = False,
     output: str | Path | None = None,
 ) -> Reproduction:
@@ -79,7 +80,7 @@ def reproduce(
 
     Args:
         claims: names, as `pairwright list claims` shows them; all of them when none are given.
-        seeds: how often a claim about samples repeats its experiment.
+        seeds: how often a claim about samples repeats its experiment; five when not given, two for a first look.
         quick: smaller worlds and fewer settings, for a first look.
         output: a directory for the outcomes, one folder for each claim, and for `reproduction.md`; None keeps nothing.
 
@@ -91,6 +92,7 @@ def reproduce(
         if name not in CLAIMS:
             hint = nearest(name, CLAIMS) or "; pairwright list claims shows them"
             raise InputError(f"there is no claim {name!r}{hint}")
+    seeds = (QUICK_SEEDS if quick else SEEDS) if seeds is None else seeds
     if seeds < 2:
         raise InputError(f"intervals need at least two seeds, not {seeds}")
     root = None if output is None else Path(output)
