@@ -14,7 +14,7 @@ import torch
 import pairwright.worlds.language as world_of
 from pairwright.pairing import pair
 from pairwright.reproduce.claim import Setup
-from pairwright.reproduce.language import bench, conditions, controls, measures_controls
+from pairwright.reproduce.language import bench, conditions, controls, measures_controls, overoptimised, pool
 from pairwright.reproduce.language.arms import PLAIN
 from pairwright.reproduce.language.bench import Measured
 from pairwright.reproduce.language.claims_controls import CONTROLS
@@ -357,3 +357,8 @@ def test_what_a_model_says_of_good_rejected_answers_is_read_token_by_token(tmp_p
             for words in (each.chosen, each.rejected)
         )
         assert found["chosen"]["margin"][at] == pytest.approx(won - lost, abs=1e-3)
+
+
+def test_the_bases_that_are_made_ahead_are_those_that_the_claims_use() -> None:
+    used = {Base(), Base(rated=0.0), Base(error=conditions.CARELESS), *(Base(width=w) for w in overoptimised.WIDTHS)}
+    assert set(pool.BASES) == used

@@ -64,9 +64,9 @@ def test_an_unknown_claim_is_one_sentence_with_the_nearest() -> None:
         reproduce([ONE], seeds=1)
 
 
-def test_a_first_look_takes_two_seeds_and_a_whole_one_five() -> None:
-    assert [reproduce([ONE]).seeds, reproduce([ONE], quick=True).seeds] == [5, 2]
-    assert reproduce([ONE], quick=True, seeds=3).seeds == 3
+def test_a_first_look_takes_three_seeds_and_a_whole_one_five() -> None:
+    assert [reproduce([ONE]).seeds, reproduce([ONE], quick=True).seeds] == [5, 3]
+    assert reproduce([ONE], quick=True, seeds=4).seeds == 4
 
 
 def test_the_command_says_verdict_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
