@@ -13,8 +13,8 @@ from pairwright.errors import InputError
 from pairwright.plug import nearest
 from pairwright.progress import Ticker
 from pairwright.reproduce.claim import Outcome, Setup
-from pairwright.reproduce.page import page
 from pairwright.reproduce.language.pool import BASES, make_bases
+from pairwright.reproduce.page import page
 from pairwright.reproduce.table import CLAIMS, LANGUAGE
 from pairwright.runs import check_writable, digest_of, digests, lock, write_json, write_text
 
