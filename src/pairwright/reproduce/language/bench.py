@@ -21,7 +21,7 @@ BESIDE = 3**0.25
 """Learning rates beside the best are so many times larger and smaller: two steps of it are half the way to the next."""
 TUNING_SEED = 1000
 VALIDATION, TEST = 72, 120
-QUICK_STEPS, QUICK_TEST = 40, 60
+QUICK_STEPS, QUICK_PROMPTS, QUICK_TEST = 30, 360, 60
 DRAWS = 2000
 
 
@@ -55,8 +55,10 @@ class Measured:
 
 
 def smaller(world: World, setup: Setup) -> World:
-    """The world as the setup wants it: a quick look takes half of the steps."""
-    return replace(world, steps=min(world.steps, QUICK_STEPS)) if setup.quick else world
+    """The world as the setup wants it: a quick look takes half of the steps and half of the instructions."""
+    if not setup.quick:
+        return world
+    return replace(world, steps=min(world.steps, QUICK_STEPS), prompts=min(world.prompts, QUICK_PROMPTS))
 
 
 def tune(arms: Sequence[Arm], world: World, setup: Setup) -> dict[str, Tuned]:
