@@ -16,7 +16,9 @@ from pairwright.errors import PairwrightError
 from pairwright.reproduce.claim import Setup
 from pairwright.reproduce.language import bench, pool
 from pairwright.reproduce.language.arms import PLAIN, RA, relabelled_as
-from pairwright.reproduce.language.setting import Arm, Call, Job, Tuned, World
+from pairwright.reproduce.language.seeds import FIRST, TUNING, at_seed, bases, seeds_of
+from pairwright.reproduce.language.seeds import QUICK as QUICK_BASE
+from pairwright.reproduce.language.setting import Arm, Base, Call, Job, Tuned, World
 from pairwright.stats import Interval
 
 WORLD = World()
@@ -129,9 +131,9 @@ def test_every_arm_has_eight_tries(planted, arm):
     stub = planted(same(5.0))
     bench.tune([arm], WORLD, FULL)
     assert len(set(stub.jobs)) == bench.TRIES == 8
-    assert {(job.part, job.seed, job.prompts) for job in stub.jobs} == {("validation", bench.TUNING_SEED, 72)}
+    assert {(job.part, job.seed, job.prompts) for job in stub.jobs} == {("validation", TUNING, 72)}
     assert {job.goals for job in stub.jobs} == {(arm.goal,)}
-    assert {job.world for job in stub.jobs} == {WORLD}
+    assert {job.world for job in stub.jobs} == {at_seed(WORLD, TUNING, quick=False)}
 
 
 def test_the_further_tries_are_what_the_arm_can_use(planted):
@@ -171,9 +173,10 @@ def test_a_quick_look_tries_two_rates_in_half_the_steps(planted):
     bench.tune([PLAIN, RA], WORLD, QUICK)
     assert Counter(job.arm.name for job in stub.jobs) == {"plain": 2, "ra": 2}
     assert {job.tuned.strength for job in stub.jobs} == {0.1}
-    assert {job.world.steps for job in stub.jobs} == {bench.QUICK_STEPS}
+    assert {job.world.steps for job in stub.jobs} == {WORLD.steps // 2}
+    assert {job.world.base for job in stub.jobs} == {replace(WORLD.base, seed=QUICK_BASE)}
     assert bench.smaller(WORLD, FULL) == WORLD
-    assert bench.smaller(World(steps=8), QUICK).steps == 8
+    assert bench.smaller(World(steps=8), QUICK).steps == 4
 
 
 def test_every_arm_is_asked_on_the_same_instructions_and_seeds(planted):
@@ -186,15 +189,33 @@ def test_every_arm_is_asked_on_the_same_instructions_and_seeds(planted):
     asked = stub.rounds[-1][1]
     each = {arm.name: [job for job in asked if job.arm == arm] for arm in (PLAIN, RA)}
     for jobs in each.values():
-        assert [job.seed for job in jobs] == [0, 1, 2]
-        assert {(job.part, job.prompts, job.world, job.measures) for job in jobs} == {("test", 120, WORLD, ("a:b",))}
+        assert [job.seed for job in jobs] == [FIRST, FIRST + 1, FIRST + 2]
+        assert [job.world for job in jobs] == [at_seed(WORLD, job.seed, quick=False) for job in jobs]
+        assert {(job.part, job.prompts, job.measures) for job in jobs} == {("test", 120, ("a:b",))}
     assert {job.tuned for job in each["plain"]} == {tuned["plain"]}
     assert {job.goals for job in each["plain"]} == {(None, 10.0)}
     assert {job.goals for job in each["ra"]} == {(10.0,)}
-    assert found["plain"].own == [[float(seed)] * 120 for seed in range(3)] == found["plain"].gold(10.0)
+    assert found["plain"].own == [[float(seed)] * 120 for seed in range(FIRST, FIRST + 3)] == found["plain"].gold(10.0)
     assert found["ra"].seconds == 12.0
     assert bench.seconds_of(found["ra"], found["plain"]) == 24.0
-    assert bench.TUNING_SEED not in range(FULL.seeds)
+    assert TUNING not in seeds_of(FULL)
+
+
+def test_a_seed_has_a_base_of_its_own_and_a_quick_look_has_one_for_all():
+    world = World(base=Base(error=3.0), steps=7)
+    first, second = (at_seed(world, seed, quick=False) for seed in (FIRST, FIRST + 1))
+    assert (first.base.seed, second.base.seed) == (FIRST, FIRST + 1)
+    assert replace(first, base=world.base) == world == replace(second, base=world.base)
+    assert at_seed(world, FIRST, quick=True) == at_seed(world, TUNING, quick=True)
+
+
+@pytest.mark.parametrize("setup", [FULL, QUICK], ids=["full", "quick"])
+def test_the_bases_made_ahead_are_those_of_the_arms(planted, setup):
+    stub = planted(same(5.0))
+    for base in (Base(), Base(rated=0.0)):
+        bench.measure([PLAIN], World(base=base), setup)
+    used = {job.world.base for job in stub.jobs}
+    assert used == {base for base in bases(setup) if (base.width, base.error) == (64, 1.5)}
 
 
 def test_the_base_is_asked_as_arms_are(planted):

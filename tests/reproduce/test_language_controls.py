@@ -14,13 +14,14 @@ import torch
 import pairwright.worlds.language as world_of
 from pairwright.pairing import pair
 from pairwright.reproduce.claim import Setup
-from pairwright.reproduce.language import bench, conditions, controls, measures_controls, overoptimised, pool
+from pairwright.reproduce.language import bench, conditions, controls, measures_controls, overoptimised, seeds
 from pairwright.reproduce.language.arms import PLAIN
 from pairwright.reproduce.language.bench import Measured
 from pairwright.reproduce.language.claims_controls import CONTROLS
 from pairwright.reproduce.language.conditions import Lacking
 from pairwright.reproduce.language.data import Given
 from pairwright.reproduce.language.job import said
+from pairwright.reproduce.language.seeds import TUNING
 from pairwright.reproduce.language.setting import TOP, Base, Goal, Job, Tuned, World
 from pairwright.reproduce.language.training import opened
 from pairwright.stats import Interval
@@ -107,7 +108,7 @@ def test_the_longer_plain_training_has_twice_the_steps_and_the_same_numbers(
 ) -> None:
     seen = plant(by_arm(plain=6.0, ra=7.0, half_ra=6.5, base=4.0))
     assert controls.half_ra_beats_dpo(setup).verdict == "holds"
-    plain = [job for job in seen if job.arm == PLAIN and job.seed < bench.TUNING_SEED]
+    plain = [job for job in seen if job.arm == PLAIN and job.seed != TUNING]
     steps = {job.world.steps: job.tuned for job in plain}
     short, long = sorted(steps)
     assert long == 2 * short
@@ -209,7 +210,7 @@ def test_good_rejected_answers_stay_when_ra_takes_little_and_plain_much(
     for numbers in ("tuned", "equal"):
         assert outcome.metric(f"base_over_ra/{numbers}/none/sum").value == pytest.approx(ra)
         assert outcome.metric(f"ra_over_plain/{numbers}/top/mean").value == pytest.approx((plain - ra) / 10)
-    assert len(outcome.table) == 12 + len(controls.rates(QUICK))  # the one equal setting is not among these
+    assert len(outcome.table) == 12 + len({*controls.rates(QUICK)} - {controls.FIXED})
 
 
 def interval(value: float) -> Interval:
@@ -265,7 +266,7 @@ def test_training_adds_where_it_beats_plain_and_the_base_that_is_asked(
     outcome = conditions.ra_adds_to_poor_sense(QUICK)
     assert outcome.verdict == verdict
     assert outcome.metric("over_base").value == pytest.approx(ra - 7.0)
-    assert {job.world.base for job in seen} == {Base(error=3.0)}
+    assert {replace(job.world.base, seed=0) for job in seen} == {Base(error=3.0)}
 
 
 def test_over_large_steps_hurt_where_both_arms_fall_below_the_base(plant: Callable[..., Any]) -> None:
@@ -282,7 +283,7 @@ def test_over_large_steps_hurt_where_both_arms_fall_below_the_base(plant: Callab
     assert outcome.metric("plain_below_base").value == pytest.approx(-1.0)
     margins = {(line["arm"], line.get("rate")): line.get("margin") for line in outcome.table}
     assert margins["ra", 3e-3] == 3.0
-    assert margins["plain", 3e-5] == 2.0
+    assert margins["plain", 1e-4] == 2.0
     plant(lambda job, goal: 14.0 - gold(job, goal), losing(ra=3.0, plain=2.0))
     assert conditions.ra_needs_small_steps(QUICK).verdict == "does not hold"
 
@@ -361,4 +362,4 @@ def test_what_a_model_says_of_good_rejected_answers_is_read_token_by_token(tmp_p
 
 def test_the_bases_that_are_made_ahead_are_those_that_the_claims_use() -> None:
     used = {Base(), Base(rated=0.0), Base(error=conditions.CARELESS), *(Base(width=w) for w in overoptimised.WIDTHS)}
-    assert set(pool.BASES) == used
+    assert set(seeds.BASES) == used

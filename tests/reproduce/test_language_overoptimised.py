@@ -13,6 +13,7 @@ from pairwright.reproduce.language import bench
 from pairwright.reproduce.language import curves_overoptimised as curves
 from pairwright.reproduce.language import overoptimised as room
 from pairwright.reproduce.language.claims_overoptimised import OVEROPTIMISED
+from pairwright.reproduce.language.seeds import seeds_of
 from pairwright.reproduce.language.setting import Base, Call, World
 
 SETUP = Setup(seeds=5)
@@ -152,7 +153,9 @@ def test_the_smaller_model_over_optimises_earlier_and_further(monkeypatch: pytes
     assert found.verdict == "holds"
     assert found.metric("earlier").value == pytest.approx(1.0)
     assert found.metric("further").value == pytest.approx(2.0, abs=0.02)
-    assert {call.bases for call in seen} == {(Base(width=32),), (Base(width=64),)}
+    kinds = {seed: {call.bases for call in seen if dict(call.settings)["seed"] == seed} for seed in seeds_of(SETUP)}
+    for seed, found_bases in kinds.items():
+        assert found_bases == {(Base(width=32, seed=seed),), (Base(width=64, seed=seed),)}
 
 
 def test_a_larger_model_that_falls_further_is_against_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from pairwright.reproduce.language import bench, data_selecting, selecting
 from pairwright.reproduce.language.claims_selecting import SELECTING
 from pairwright.reproduce.language.data import Given
 from pairwright.reproduce.language.job import said
+from pairwright.reproduce.language.seeds import FIRST
 from pairwright.reproduce.language.setting import Call, Job, Tuned, World
 from pairwright.reproduce.language.training import opened
 from pairwright.select import select
@@ -53,7 +54,9 @@ def planted(bonus: dict[str, float], *, per_round: float = 0.5, later: float = 1
     def of_labels(call: Call) -> dict[str, Any]:
         names = (*data_selecting.WAYS, "all")
         seed = dict(call.settings)["seed"]
-        right = {name: 0.7 + 0.1 * bonus.get(name, 0.0) + 0.001 * seed * (name == POTENTIAL) for name in names}
+        right = {
+            name: 0.7 + 0.1 * bonus.get(name, 0.0) + 0.001 * (seed - FIRST) * (name == POTENTIAL) for name in names
+        }
         rest = dict.fromkeys(names, 0.5)
         return {"right": right, "gold_gap": rest, "against": rest, "shared": rest, "seconds": 1.0}
 

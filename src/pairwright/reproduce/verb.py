@@ -13,7 +13,8 @@ from pairwright.errors import InputError
 from pairwright.plug import nearest
 from pairwright.progress import Ticker
 from pairwright.reproduce.claim import Outcome, Setup
-from pairwright.reproduce.language.pool import BASES, make_bases
+from pairwright.reproduce.language.pool import make_bases
+from pairwright.reproduce.language.seeds import bases
 from pairwright.reproduce.page import page
 from pairwright.reproduce.table import CLAIMS, LANGUAGE
 from pairwright.runs import check_writable, digest_of, digests, lock, write_json, write_text
@@ -112,7 +113,7 @@ def reproduce(
                 again.append(name)
             else:
                 if name == first and set(LANGUAGE) <= set(names):
-                    make_bases(BASES)
+                    make_bases(bases(Setup(seeds=seeds, quick=quick)))
                 began = time.perf_counter()
                 outcome = CLAIMS[name].run(Setup(seeds=seeds, quick=quick, out=place))
                 if outcome.seconds is None:  # a check whose work is spread over cores, or was kept, says it itself

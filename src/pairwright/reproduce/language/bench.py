@@ -11,17 +11,17 @@ from pairwright.plug import settings_of
 from pairwright.reproduce.claim import Setup, Verdict
 from pairwright.reproduce.language.job import said
 from pairwright.reproduce.language.pool import run_jobs
+from pairwright.reproduce.language.seeds import TUNING, at_seed, seeds_of
 from pairwright.reproduce.language.setting import Arm, Goal, Job, Tuned, World
 from pairwright.stats import Interval, mean_interval
 
-RATES = (3e-5, 1e-4, 3e-4)
+RATES = (1e-4, 3e-4, 1e-3)
 SFT, SMOOTHING = 0.3, 0.1
 TRIES = 8
 BESIDE = 3**0.25
 """Learning rates beside the best are so many times larger and smaller: two steps of it are half the way to the next."""
-TUNING_SEED = 1000
 VALIDATION, TEST = 72, 120
-QUICK_STEPS, QUICK_PROMPTS, QUICK_TEST = 30, 360, 60
+QUICK_PROMPTS, QUICK_TEST = 360, 60
 DRAWS = 2000
 
 
@@ -58,7 +58,7 @@ def smaller(world: World, setup: Setup) -> World:
     """The world as the setup wants it: a quick look takes half of the steps and half of the instructions."""
     if not setup.quick:
         return world
-    return replace(world, steps=min(world.steps, QUICK_STEPS), prompts=min(world.prompts, QUICK_PROMPTS))
+    return replace(world, steps=world.steps // 2, prompts=min(world.prompts, QUICK_PROMPTS))
 
 
 def tune(arms: Sequence[Arm], world: World, setup: Setup) -> dict[str, Tuned]:
@@ -78,6 +78,7 @@ def tune(arms: Sequence[Arm], world: World, setup: Setup) -> dict[str, Tuned]:
         ]
         for arm in arms
     }
+    world = at_seed(world, TUNING, quick=setup.quick)
     best = _best(arms, first, world)
     if setup.quick:
         return best
@@ -114,7 +115,7 @@ def measure(
     jobs = {
         arm.name: [
             Job(
-                world=world,
+                world=at_seed(world, seed, quick=setup.quick),
                 arm=arm,
                 tuned=known[arm.name],
                 seed=seed,
@@ -122,7 +123,7 @@ def measure(
                 measures=tuple(measures),
                 prompts=QUICK_TEST if setup.quick else TEST,
             )
-            for seed in range(setup.seeds)
+            for seed in seeds_of(setup)
         ]
         for arm in arms
     }
@@ -134,7 +135,7 @@ def base_found(world: World, setup: Setup, goals: Sequence[Goal | None], measure
     """The base as it is, asked with each seed."""
     jobs = [
         Job(
-            world=world,
+            world=at_seed(world, seed, quick=setup.quick),
             arm=None,
             tuned=None,
             seed=seed,
@@ -142,7 +143,7 @@ def base_found(world: World, setup: Setup, goals: Sequence[Goal | None], measure
             measures=tuple(measures),
             prompts=QUICK_TEST if setup.quick else TEST,
         )
-        for seed in range(setup.seeds)
+        for seed in seeds_of(setup)
     ]
     found = run_jobs(jobs, label="base")
     return Measured(Arm(name="base"), Tuned(rate=0.0, strength=0.0), tuple(found[job] for job in jobs))
@@ -213,7 +214,7 @@ def _best(arms: Sequence[Arm], tried: Mapping[str, Sequence[Tuned]], world: Worl
             world=world,
             arm=arm,
             tuned=tuned,
-            seed=TUNING_SEED,
+            seed=TUNING,
             part="validation",
             goals=(arm.goal,),
             prompts=VALIDATION,

@@ -11,7 +11,7 @@ from pairwright.charts import Chart, Series
 from pairwright.evaluate.result import Metric
 from pairwright.pairing import pair
 from pairwright.reproduce.claim import Outcome, Setup, Verdict
-from pairwright.reproduce.language import bench
+from pairwright.reproduce.language import bench, seeds
 from pairwright.reproduce.language.arms import PLAIN, RA
 from pairwright.reproduce.language.bench import Measured
 from pairwright.reproduce.language.controls import GOOD_REJECTED, all_of, at_rate, rates, row, shared, signed
@@ -132,7 +132,7 @@ def _fate(lacking: Lacking) -> str:
     return "turned round" if lacking.without.high < 0 else "gone"
 
 
-def chosen_in(world: World, *, seed: int = 0) -> dict[str, float]:
+def chosen_in(world: World, *, seed: int = seeds.FIRST) -> dict[str, float]:
     """Chosen answers of a world's pairs: mean score, share of poor ones and share of those near the top."""
     told = {name: getattr(world, name) for name in ("prompts", "skill", "weak", "judge", "noise")}
     scores = pair(world_of.make(**told, seed=seed), rule=world.rule, seed=seed).view("score").collect()

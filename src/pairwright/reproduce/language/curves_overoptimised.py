@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pairwright.reproduce.claim import Setup
 from pairwright.reproduce.language import bench
 from pairwright.reproduce.language.pool import run_jobs
+from pairwright.reproduce.language.seeds import at_seed, seeds_of
 from pairwright.reproduce.language.setting import Call, World
 from pairwright.stats import Interval
 
@@ -28,6 +29,7 @@ Nominal beta is that of `g(beta * margin)`, with `-log_sigmoid(z)` for DPO, `max
 COURSE, QUICK_COURSE = (0.0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of an epoch at which a training is looked at as it goes; 0 is the start."""
 ENDS, END = (0.0, 1.0), (1.0,)
+QUICK_STEPS = 30
 RATE = 3e-4
 WORLD = World(judge="hijackable", rule="every", steps=100)
 """A judge that gives full marks to an answer that praises itself; 100 steps take nine in ten of the pairs, once."""
@@ -87,7 +89,9 @@ class Courses:
 
 def call_of(spec: Spec, seed: int, *, quick: bool) -> Call:
     """The work of one seed of a spec."""
-    world = replace(spec.world, steps=min(spec.world.steps, bench.QUICK_STEPS)) if quick else spec.world
+    world = at_seed(spec.world, seed, quick=quick)
+    if quick:
+        world = replace(world, steps=min(world.steps, QUICK_STEPS), prompts=min(world.prompts, bench.QUICK_PROMPTS))
     beta = spec.beta * NOMINAL.get(spec.loss, 1.0)
     return Call(
         function="pairwright.reproduce.language.measures_overoptimised:course",
@@ -105,11 +109,11 @@ def call_of(spec: Spec, seed: int, *, quick: bool) -> Call:
 
 def courses(specs: Sequence[Spec], setup: Setup, *, label: str) -> dict[Spec, Courses]:
     """The trainings of several specs, with each seed of a setup."""
-    calls = {(spec, seed): call_of(spec, seed, quick=setup.quick) for seed in range(setup.seeds) for spec in specs}
+    calls = {(spec, seed): call_of(spec, seed, quick=setup.quick) for seed in seeds_of(setup) for spec in specs}
     found = run_jobs(calls.values(), label=label)
 
     def of(spec: Spec) -> Courses:
-        seeds = [found[calls[spec, seed]] for seed in range(setup.seeds)]
+        seeds = [found[calls[spec, seed]] for seed in seeds_of(setup)]
         return Courses(tuple(tuple(each["checks"]) for each in seeds), sum(float(each["seconds"]) for each in seeds))
 
     return {spec: of(spec) for spec in specs}

@@ -3,7 +3,6 @@
 Every pair is seen once, so what is lost here is not lost by learning pairs by heart.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -13,8 +12,7 @@ from typing import Any
 
 import polars as pl
 import torch
-from transformers import TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from transformers import TrainerCallback
 
 import pairwright.worlds.language as world_of
 from pairwright.errors import InputError
@@ -28,13 +26,12 @@ from pairwright.preferences import Preferences
 from pairwright.probes.reading import only_read, spreads
 from pairwright.reproduce.language.job import FORM, SAMPLES, base_of, drawn, held_out, pairs_of
 from pairwright.reproduce.language.setting import BATCH, MAX_LENGTH, MAX_PROMPT, World
-from pairwright.reproduce.language.training import with_references
+from pairwright.reproduce.language.training import trained, with_references
 from pairwright.train.data import pair_examples
 from pairwright.train.examples import Example
 from pairwright.train.records import answers_of, collate
 from pairwright.train.records import pairs_of as paired
 from pairwright.train.reference import columns
-from pairwright.train.trainer import PairTrainer
 
 TOP = 10
 """Most likely next tokens whose entropy and mass are read."""
@@ -86,7 +83,19 @@ def course(
     policy = deepcopy(model)
     if steps[0] == 0:
         look(policy, 0)
-    _trained(policy, rows_of(world, seed), loss, world.steps, rate, seed, {s: look for s in steps if s})
+    trained(
+        policy,
+        rows_of(world, seed),
+        [dict(term)],
+        kind="pairs",
+        steps=world.steps,
+        batch=BATCH,
+        rate=rate,
+        seed=seed,
+        schedule="constant_with_warmup",
+        warmup=WARMUP,
+        callbacks=[_Looks({s: look for s in steps if s})],
+    )
     return {"checks": found, "seconds": round(time.process_time() - began, 2)}
 
 
@@ -184,42 +193,6 @@ class _Looks(TrainerCallback):
         """After the optimiser has moved the weights."""
         if state.global_step in self._at:
             self._at[state.global_step](given["model"], state.global_step)
-
-
-def _trained(
-    model: Any,
-    rows: Sequence[Example],
-    loss: Loss,
-    steps: int,
-    rate: float,
-    seed: int,
-    at: Mapping[int, Callable[[Any, int], None]],
-) -> None:
-    """As `training.trained`, but at a constant rate: so a check is like the end of a shorter training."""
-    with tempfile.TemporaryDirectory() as place:
-        args = TrainingArguments(
-            output_dir=place,
-            max_steps=steps,
-            per_device_train_batch_size=BATCH,
-            learning_rate=rate,
-            lr_scheduler_type="constant_with_warmup",
-            warmup_steps=max(1, steps // WARMUP),
-            weight_decay=0.0,
-            adam_beta2=0.99,
-            max_grad_norm=1.0,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            seed=seed,
-            data_seed=seed,
-        )
-        trainer = PairTrainer(model, args, rows, loss, reference=columns, callbacks=[_Looks(at)])
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
 
 
 def _by_prompt(each: Sequence[float]) -> list[float]:

@@ -24,9 +24,6 @@ _WORLD = ("judges.py", "language.py", "lists.py")
 _OWN = ("arms.py", "bases.py", "data.py", "job.py", "setting.py", "training.py")
 """The code that every training depends on; besides it, the modules that a job names."""
 
-BASES = (Base(), Base(rated=0.0), Base(error=3.0), Base(width=32))
-"""The base models of the claims, for whoever checks all of them: together they are made in half of the time."""
-
 Work = TypeVar("Work", Job, Call)
 
 

@@ -15,6 +15,7 @@ from pairwright.reproduce.language import bench
 from pairwright.reproduce.language.arms import PLAIN
 from pairwright.reproduce.language.data_selecting import POTENTIAL, ROUNDS, UNIFORM, WAYS
 from pairwright.reproduce.language.pool import run_jobs
+from pairwright.reproduce.language.seeds import TUNING, at_seed, seeds_of
 from pairwright.reproduce.language.setting import Arm, Call, Tuned, World
 from pairwright.stats import Interval, mean_interval
 
@@ -258,13 +259,14 @@ def self_play_rounds(setup: Setup) -> Outcome:
 
 def labels_of(world: World, setup: Setup) -> list[dict[str, Any]]:
     """`data_selecting.labels` for each seed; nothing is trained."""
+    worlds = {seed: at_seed(world, seed, quick=setup.quick) for seed in seeds_of(setup)}
     calls = [
         Call(
             function=f"{HERE}:labels",
-            settings=(("world", world), ("seed", seed), ("keep", SHARE)),
-            bases=(world.base,),
+            settings=(("world", each), ("seed", seed), ("keep", SHARE)),
+            bases=(each.base,),
         )
-        for seed in range(setup.seeds)
+        for seed, each in worlds.items()
     ]
     found = run_jobs(calls, label="labels")
     return [found[call] for call in calls]
@@ -282,8 +284,9 @@ def played(setup: Setup) -> tuple[dict[str, Tuned], dict[str, list[dict[str, Any
         for strength in (PLAIN.strengths[:1] if setup.quick else PLAIN.strengths)
     ]
     ways = (POTENTIAL, UNIFORM)
+    tuning = at_seed(world, TUNING, quick=setup.quick)
     tried = {
-        (metric, tuned): _rounds(world, metric, tuned, bench.TUNING_SEED, "validation", bench.VALIDATION)
+        (metric, tuned): _rounds(tuning, metric, tuned, TUNING, "validation", bench.VALIDATION)
         for metric in ways
         for tuned in tries
     }
@@ -294,12 +297,12 @@ def played(setup: Setup) -> tuple[dict[str, Tuned], dict[str, list[dict[str, Any
     }
     prompts = bench.QUICK_TEST if setup.quick else bench.TEST
     calls = {
-        (metric, seed): _rounds(world, metric, best[metric], seed, "test", prompts)
+        (metric, seed): _rounds(at_seed(world, seed, quick=setup.quick), metric, best[metric], seed, "test", prompts)
         for metric in ways
-        for seed in range(setup.seeds)
+        for seed in seeds_of(setup)
     }
     found = run_jobs(calls.values(), label="rounds")
-    return best, {metric: [found[calls[metric, seed]] for seed in range(setup.seeds)] for metric in ways}
+    return best, {metric: [found[calls[metric, seed]] for seed in seeds_of(setup)] for metric in ways}
 
 
 def _rounds(world: World, metric: str, tuned: Tuned, seed: int, part: str, prompts: int) -> Call:

@@ -4,10 +4,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from pairwright.logprobs.core import Batch, answer_logps
@@ -38,6 +38,9 @@ def trained(
     batch: int,
     rate: float,
     seed: int,
+    schedule: Literal["cosine", "constant_with_warmup"] = "cosine",
+    warmup: int = 10,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Any:
     """Train a model in place and give it back, ready to answer.
 
@@ -46,10 +49,13 @@ def trained(
         rows: the examples; with references where the loss compares with one.
         loss: the terms.
         kind: what an example is.
-        steps: of AdamW without weight decay: a cosine after a tenth of them as warm-up, gradients of length 1 at most.
+        steps: of AdamW without weight decay, gradients of length 1 at most.
         batch: examples of a step.
         rate: the largest learning rate.
         seed: of the order.
+        schedule: of the rate. With a constant one the model after some steps is what a shorter training would give.
+        warmup: one step in so many is warm-up, at least one.
+        callbacks: what else is called as it goes.
     """
     with tempfile.TemporaryDirectory() as place:
         args = TrainingArguments(
@@ -57,8 +63,8 @@ def trained(
             max_steps=steps,
             per_device_train_batch_size=batch,
             learning_rate=rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=max(1, steps // 10),
+            lr_scheduler_type=schedule,
+            warmup_steps=max(1, steps // warmup),
             weight_decay=0.0,
             adam_beta2=0.99,
             max_grad_norm=1.0,
@@ -74,7 +80,7 @@ def trained(
         )
         reference = none if rows[0].refs is None else columns
         bound = compose([Term.of(row) for row in loss])
-        trainer = PairTrainer(model, args, rows, bound, kind=kind, reference=reference)
+        trainer = PairTrainer(model, args, rows, bound, kind=kind, reference=reference, callbacks=list(callbacks))
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return model.eval()

@@ -16,6 +16,7 @@ from pairwright.reproduce.language.arms import PLAIN, RA, relabelled_as
 from pairwright.reproduce.language.bench import Measured
 from pairwright.reproduce.language.job import pairs_of
 from pairwright.reproduce.language.pool import run_jobs
+from pairwright.reproduce.language.seeds import TUNING, at_seed, seeds_of
 from pairwright.reproduce.language.setting import TOP, Arm, Call, Job, Tuned, World
 from pairwright.stats import Interval, mean_interval
 
@@ -274,8 +275,9 @@ def algorithm_1(setup: Setup) -> Outcome:
         anchored: [replace(bare, sft=weight) for weight in SUMMED_WEIGHTS],
         smooth: [replace(bare, smoothing=share) for share in SMOOTHINGS],
     }
+    tuning = at_seed(bench.smaller(world, setup), TUNING, quick=setup.quick)
     jobs = {
-        (arm, tuned): _validation(arm, tuned, bench.smaller(world, setup))
+        (arm, tuned): _validation(arm, tuned, tuning)
         for arm, each in tried.items()
         for tuned in (each[:1] if setup.quick else each)
     }
@@ -354,10 +356,11 @@ def slopes(sizes: Sequence[int], gaps: Table) -> list[float]:
 
 def _second(arm: Arm, world: World, first: Tuned, setup: Setup) -> Measured:
     """An arm from the plainly trained model, tuned as `bench.tune` does and measured as `bench.measure` does."""
+    tuning = at_seed(world, TUNING, quick=setup.quick)
 
     def calls(tried: Sequence[Tuned]) -> dict[Tuned, Call]:
         return {
-            tuned: _call(arm, world, first, tuned, seed=bench.TUNING_SEED, part="validation", prompts=bench.VALIDATION)
+            tuned: _call(arm, tuning, first, tuned, seed=TUNING, part="validation", prompts=bench.VALIDATION)
             for tuned in tried
         }
 
@@ -371,7 +374,10 @@ def _second(arm: Arm, world: World, first: Tuned, setup: Setup) -> Measured:
         gold = _golds(calls(more))
         best = max(more, key=gold.__getitem__)
     prompts = bench.QUICK_TEST if setup.quick else bench.TEST
-    jobs = [_call(arm, world, first, best, seed=seed, part="test", prompts=prompts) for seed in range(setup.seeds)]
+    jobs = [
+        _call(arm, at_seed(world, seed, quick=setup.quick), first, best, seed=seed, part="test", prompts=prompts)
+        for seed in seeds_of(setup)
+    ]
     found = run_jobs(jobs, label="second rounds")
     return Measured(arm, best, tuple(found[job] for job in jobs))
 
@@ -395,7 +401,7 @@ def _validation(arm: Arm, tuned: Tuned, world: World) -> Job:
         world=world,
         arm=arm,
         tuned=tuned,
-        seed=bench.TUNING_SEED,
+        seed=TUNING,
         part="validation",
         goals=(arm.goal,),
         prompts=bench.VALIDATION,
