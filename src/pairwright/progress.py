@@ -40,10 +40,17 @@ class Ticker:
         self._spoke = True
         rate = self._done / max(now - self._began, 1e-9)
         left = clock((self._total - self._done) / rate if rate else math.inf)
-        text = f"{self._label}: {self._done:,}/{self._total:,} {self._unit}  {rate:,.0f} {self._unit}/s  {left} left"
+        text = f"{self._label}: {self._done:,}/{self._total:,} {self._unit}  {pace(rate, self._unit)}  {left} left"
         text += more
         self._stream.write(f"\r\x1b[K{text}" + ("\n" if last else "") if shown else text + "\n")
         self._stream.flush()
+
+
+def pace(rate: float, unit: str) -> str:
+    """`1,200 tokens/s`; what takes more than a second each is counted by the minute."""
+    if rate < 1:
+        return f"{60 * rate:.1f} {unit}/min"
+    return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s"
 
 
 def clock(seconds: float) -> str:

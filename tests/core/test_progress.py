@@ -3,7 +3,7 @@ import io
 import pytest
 
 from pairwright import progress
-from pairwright.progress import Ticker, clock
+from pairwright.progress import Ticker, clock, pace
 
 
 class Terminal(io.StringIO):
@@ -51,3 +51,9 @@ def test_a_terminal_gets_one_line_that_changes(now: list[float]) -> None:
 
 def test_times_are_read_as_on_a_clock() -> None:
     assert [clock(x) for x in (5, 65, 3725, float("inf"))] == ["0:05", "1:05", "1:02:05", "?"]
+
+
+def test_slow_work_is_counted_by_the_minute() -> None:
+    """A rate of 0 a second tells nobody anything: 0.2 a second are 12 a minute."""
+    said = [pace(rate, "trainings") for rate in (1200.0, 10.0, 2.5, 1.0, 0.2)]
+    assert said == ["1,200 trainings/s", "10 trainings/s", "2.5 trainings/s", "1.0 trainings/s", "12.0 trainings/min"]

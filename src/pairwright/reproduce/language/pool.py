@@ -97,8 +97,17 @@ def _bases(job: Job | Call) -> tuple[Base, ...]:
 
 def make_bases(bases: Iterable[Base]) -> None:
     """Make base models that are not there yet, several at a time."""
-    for future in [_pool().submit(_base, base) for base in sorted(bases, key=repr)]:
-        future.result()
+    wanted = sorted(set(bases), key=repr)
+    ticker = Ticker("base models", len(wanted), "models")
+    futures = [_pool().submit(_base, base) for base in wanted]
+    try:
+        for future in as_completed(futures):
+            future.result()
+            ticker.add(1)
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
 
 
 def _base(base: Base) -> None:
