@@ -12,6 +12,7 @@ import pytest
 from explored import HOSTILE, explored_run, log, made_step, pairs_of
 from pairwright.report import report
 from pairwright.report.explorer import explorer_of
+from pairwright.reproduce import reproduce
 from swept import swept_run
 
 pytestmark = pytest.mark.browser
@@ -60,8 +61,17 @@ def swept(tmp_path_factory) -> Path:
     return report(swept_run(tmp_path_factory.mktemp("swept") / "sweep", (1.0, 0.1, 0.01, 0.001)))
 
 
+@pytest.fixture(scope="module")
+def claims(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("claims")
+    reproduce(["hump_hijacked_judge"], seeds=2, quick=True, output=out)
+    return out / "reproduction.html"
+
+
 @contextmanager
-def opened(browser, file: Path, where: str = "", *, script: str = "", **settings) -> Iterator[SimpleNamespace]:
+def opened(
+    browser, file: Path, where: str = "", *, script: str = "", ready: str = ".explorer[data-ready]", **settings
+) -> Iterator[SimpleNamespace]:
     """A page, and everything that it said, asked for or was refused while it was open."""
     context = browser.new_context(offline=True, **{"viewport": DESKTOP, "color_scheme": "light", **settings})
     page, said, asked = context.new_page(), [], []
@@ -72,7 +82,7 @@ def opened(browser, file: Path, where: str = "", *, script: str = "", **settings
     page.add_init_script(WATCH + script)
     page.goto(file.as_uri() + where)
     if not script:
-        page.wait_for_selector(".explorer[data-ready]", state="attached")
+        page.wait_for_selector(ready, state="attached")
     yield SimpleNamespace(page=page, said=said, asked=asked)
     context.close()
 
@@ -342,13 +352,33 @@ def test_axe_finds_no_serious_violation(chromium, page_file, compared, swept, sc
             for details in seen.page.locator("details").all():
                 details.evaluate("element => { element.open = true; }")
             found = axe.Axe().run(seen.page).response["violations"]
-        grave = [
-            (one["id"], node["html"][:200], node["failureSummary"][:200])
-            for one in found
-            if one["impact"] in {"serious", "critical"}
-            for node in one["nodes"][:3]
-        ]
-        assert grave == []
+        assert grave(found) == []
+
+
+def grave(violations) -> list[tuple[str, str, str]]:
+    return [
+        (one["id"], node["html"][:200], node["failureSummary"][:200])
+        for one in violations
+        if one["impact"] in {"serious", "critical"}
+        for node in one["nodes"][:3]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_page_of_claims_draws_its_charts_and_axe_finds_no_serious_violation(chromium, claims, scheme, size):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    with opened(chromium, claims, ready=".plot", viewport=size, color_scheme=scheme) as seen:
+        draw_all(seen.page)
+        assert seen.page.locator(".plot .main-svg").count() > 0
+        assert (seen.said, seen.page.evaluate("window.violations")) == ([], [])
+        wide, shown = seen.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+        assert wide <= shown
+    with opened(chromium, claims, ready=".plot", viewport=size, color_scheme=scheme, bypass_csp=True) as seen:
+        draw_all(seen.page)
+        for details in seen.page.locator("details").all():
+            details.evaluate("element => { element.open = true; }")
+        assert grave(axe.Axe().run(seen.page).response["violations"]) == []
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])

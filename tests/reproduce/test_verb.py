@@ -73,9 +73,10 @@ def test_the_command_says_verdict_and_page(tmp_path: Path, capsys: pytest.Captur
     assert main(["reproduce", ONE, "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert f"{ONE}  holds" in said
-    assert str(tmp_path / "out" / "reproduction.md") in said
+    assert f"Open {tmp_path / 'out' / 'reproduction.html'}" in said
     assert main(["reproduce", ONE, "--out", str(tmp_path / "again")]) == 0
-    assert (tmp_path / "again" / "reproduction.md").is_file()
+    pages = {"reproduction.md", "reproduction.html", "reproduction.json"}
+    assert pages < {path.name for path in (tmp_path / "again").iterdir()}
     capsys.readouterr()
     assert main(["reproduce", ONE, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["claims"][ONE]["verdict"] == "holds"
@@ -87,10 +88,11 @@ def test_the_page_keeps_failures_and_names_what_was_not_checked() -> None:
     number = Metric(name="gain", value=-0.25, low=-0.5, high=-0.125, n=5, says="Gold of a | b.")
     failed = Outcome(verdict="does not hold", says="It fell.", metrics=(number,), seconds=1.5)
     text = page({ONE: (failed, "pairwright reproduce it")}, CLAIMS)
-    assert f"| [{ONE}](#{ONE}) | does not hold | 1.5 |" in text
+    assert f"| [{ONE}](#{ONE}) | does not hold | gain -0.25 [-0.5, -0.125] | 1.5 |" in text
+    assert f"\n{len(CLAIMS)} claims: 1 do not hold, {len(CLAIMS) - 1} are not checked.\n" in text
     assert "**does not hold**. It fell." in text
     assert "| gain | -0.25 [-0.5, -0.125] | 5 | Gold of a \\| b. |" in text
-    assert text.count("not checked") == 2 * (len(CLAIMS) - 1)
+    assert text.count("not checked") == 2 * (len(CLAIMS) - 1) + 1
     assert shown(Metric(name="x", value=None, n=0, says="")) == "-"
 
 

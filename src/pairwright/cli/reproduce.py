@@ -15,7 +15,7 @@ def reproduce(verb: str, arguments: Sequence[str]) -> int:
     schema = signature(function, without=("claims", "output"))
     flags = [
         words("claims", "CLAIM", "Names from `pairwright list claims`; all when none is given.", kind=tuple[str, ...]),
-        out("Where the outcomes and reproduction.md go; nothing is kept when not given.", required=False),
+        out("Where the outcomes and reproduction.html go; nothing is kept when not given.", required=False),
         *of_settings(schema.settings),
         JSON,
         DEBUG,
@@ -32,5 +32,5 @@ def reproduce(verb: str, arguments: Sequence[str]) -> int:
     rows = [(name, outcome.verdict, f"{outcome.seconds:.1f}", outcome.says) for name, outcome in found.outcomes.items()]
     print(table(rows, ("claim", "verdict", "seconds", "what was found")))
     if output is not None:
-        print(f"\n{output / 'reproduction.md'}")
+        print(f"\nOpen {output / 'reproduction.html'}")
     return 0

@@ -15,9 +15,10 @@ explorer.py   the pairs of a run, to be searched and read
 packed.py     columns and texts of many rows, packed for the page
 shown.py      text of strangers made safe to look at
 page.py       the record and the templates, put together
+claims.py     claims of papers that were checked, as a page of the same look
 verb.py       the verb `report`
-templates/    base.html.j2, run.html.j2, compare.html.j2, audit.html.j2, parts.html.j2, explorer.html.j2, style.css,
-              page.js, explorer.css, explorer.js
+templates/    base.html.j2, run.html.j2, compare.html.j2, audit.html.j2, claims.html.j2, parts.html.j2,
+              explorer.html.j2, style.css, page.js, explorer.css, explorer.js
 """
 
 from pairwright.report.page import audit_page

@@ -94,7 +94,7 @@ def run_page(
     both = _together(runs) if len(runs) > 1 else None
     charts = [chart for part in (*([both] if both else []), *parts) for chart in part["charts"]]
     heading = title or " · ".join(run.name for run in runs)
-    page = _render("run.html.j2", charts, title=heading, notes=list(notes), runs=parts, both=both)
+    page = render("run.html.j2", charts, title=heading, notes=list(notes), runs=parts, both=both)
     values = {
         "made_by": MADE_BY,
         "headline": [headline(run) for run in runs],
@@ -121,7 +121,7 @@ def audit_page(audit: "Audit", *, title: str = "Audit") -> str:
 def audits_page(audits: Mapping[str, Mapping[str, Any]], *, title: str) -> str:
     """Audits as one HTML document: as `Audit.to_dict` gives them, each under its name."""
     found = [{"name": name, "audit": _audit(clean(dict(audit)))} for name, audit in audits.items()]
-    return _render("audit.html.j2", [], title=title, audits=found, runs=[])
+    return render("audit.html.j2", [], title=title, audits=found, runs=[])
 
 
 def _part(run: RunView, prefix: str) -> dict[str, Any]:
@@ -279,7 +279,8 @@ def _first_of_each(steps: Sequence[StepView], part: str) -> list[StepView]:
     return kept
 
 
-def _render(template: str, charts: Sequence[Chart], **values: Any) -> str:
+def render(template: str, charts: Sequence[Chart], **values: Any) -> str:
+    """A template with its values, its charts and all that draws them, as one HTML document."""
     island = json_island([clean(chart.model_dump(mode="json")) for chart in charts])
     # The nonce lets our own scripts run and nothing else: it depends on all of the page's data, so that no text in
     # that data can know it.

@@ -1,32 +1,35 @@
 """docs/reproduction.md, from outcomes: each claim, the paper's figure, ours, the verdict, seconds, the command."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Mapping
 
 from pairwright.evaluate.result import Metric
-from pairwright.reproduce.claim import Claim, Outcome
+from pairwright.reproduce.claim import Claim, Outcome, Verdict
 
+ABOUT = (
+    "The papers' headline tables need models of 7 to 9 billion parameters and a judge behind a network. Their claims "
+    "can be tested where every quantity is known. `holds` means that every part of the claim was found, `does not "
+    "hold` that one was found to be otherwise, `not identified` that what was done cannot tell. Brackets are 95% "
+    "intervals over seeds; a number without them is exact. Seconds are those of one run on one core, and say no more "
+    "than the order of size: where the machine had other work to do, they are longer.",
+    "The language models are small Llamas trained on the spot, in a world where every answer can be marked exactly. "
+    "Every arm of a comparison has the same base, the same pairs, the same number of steps and the same budget of "
+    "tuning (learning rate, strength of the loss, likelihood term, label smoothing) on validation instructions. Every "
+    "seed has a base, pairs and an order of its own, none of which was used while the setting was looked for; all are "
+    "asked the same test instructions, and intervals are over seeds and instructions. Trainings that two claims share "
+    "are done once and kept in the store, so that a whole run takes less than its claims one by one: the seconds of a "
+    "claim are those of all of its trainings.",
+)
+"""What a reader should know before the verdicts."""
 _HEAD = """# Reproduction
 
-The papers' headline tables need models of 7 to 9 billion parameters and a judge behind a network. Their claims can be
-tested where every quantity is known. This page is written by
+This page is written, with `reproduction.html` beside it, which has the drawings too, by
 
     pairwright reproduce -o runs/reproduction
-
-into `runs/reproduction/reproduction.md`. `holds` means that every part of the claim was found, `does not hold` that
-one was found to be otherwise, `not identified` that what was done cannot tell. Brackets are 95% intervals over seeds;
-a number without them is exact. Seconds are those of one run on one core, and say no more than the order of size: where
-the machine had other work to do, they are longer.
-
-The language models are small Llamas trained on the spot, in a world where every answer can be marked exactly. Every
-arm of a comparison has the same base, the same pairs, the same number of steps and the same budget of tuning (learning
-rate, strength of the loss, likelihood term, label smoothing) on validation instructions. Every seed has a base, pairs
-and an order of its own, none of which was used while the setting was looked for; all are asked the same test
-instructions, and intervals are over seeds and instructions. Trainings that two claims share are done once and kept in
-the store, so that a whole run takes less than its claims one by one: the seconds of a claim are those of all of its
-trainings.
 """
-_WORLDS = {"tabular": "In a table of answers", "tree": "In trees of tokens", "language": "In language models"}
+WORLDS = {"tabular": "In a table of answers", "tree": "In trees of tokens", "language": "In language models"}
+_MANY: dict[Verdict, str] = {"holds": "hold", "does not hold": "do not hold", "not identified": "are not identified"}
 _ROWS = 24
 """Rows of a table that the page shows."""
 
@@ -38,20 +41,38 @@ def page(found: Mapping[str, tuple[Outcome, str]], claims: Mapping[str, Claim]) 
         found: outcomes with the commands that give them, by claim.
         claims: every claim, in the order of the page; one without an outcome is named as not checked.
     """
-    counts = Counter(outcome.verdict for outcome, _ in found.values())
-    summary = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "none was checked"
-    lines = [_HEAD, f"{len(claims)} claims: {summary}."]
-    for world, title in _WORLDS.items():
-        lines += ["", f"**{title}**", "", "| claim | verdict | seconds |", "|---|---|---|"]
+    about = [line for text in ABOUT for line in ("", *textwrap.wrap(text, 120))]
+    lines = [_HEAD.rstrip(), *about, "", summary(found, claims)]
+    for world, title in WORLDS.items():
+        lines += [
+            "",
+            f"**{title}**",
+            "",
+            "| claim | verdict | the number that decides first | seconds |",
+            "|---|---|---|---|",
+        ]
         lines += [_line(name, found.get(name)) for name, claim in claims.items() if claim.world == world]
     for name, claim in claims.items():
         lines += ["", *_section(claim, found.get(name))]
     return "\n".join(lines) + "\n"
 
 
+def summary(found: Mapping[str, tuple[Outcome, str]], claims: Mapping[str, Claim]) -> str:
+    """`74 claims: 42 hold, 17 do not hold, 15 are not identified.`"""
+    counts = Counter(outcome.verdict for outcome, _ in found.values())
+    parts = [f"{counts[verdict]} {plural}" for verdict, plural in _MANY.items() if counts[verdict]]
+    if missing := len(claims) - len(found):
+        parts.append(f"{missing} are not checked")
+    return f"{len(claims)} claims: {', '.join(parts)}."
+
+
 def _line(name: str, found: tuple[Outcome, str] | None) -> str:
-    verdict, seconds = ("not checked", None) if found is None else (found[0].verdict, found[0].seconds)
-    return f"| [{name}](#{name}) | {verdict} | {'-' if seconds is None else f'{seconds:.1f}'} |"
+    if found is None:
+        return f"| [{name}](#{name}) | not checked | - | - |"
+    outcome, _ = found
+    first = "-" if not outcome.metrics else f"{outcome.metrics[0].name} {shown(outcome.metrics[0])}"
+    seconds = "-" if outcome.seconds is None else f"{outcome.seconds:.1f}"
+    return f"| [{name}](#{name}) | {outcome.verdict} | {_cell(first)} | {seconds} |"
 
 
 def _section(claim: Claim, found: tuple[Outcome, str] | None) -> list[str]:

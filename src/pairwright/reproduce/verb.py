@@ -12,15 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pairwright.errors import InputError
 from pairwright.plug import nearest
 from pairwright.progress import Ticker
+from pairwright.report.claims import claims_page
 from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.language.pool import make_bases
 from pairwright.reproduce.language.seeds import bases
-from pairwright.reproduce.page import page
+from pairwright.reproduce.page import ABOUT, WORLDS, page, summary
 from pairwright.reproduce.table import CLAIMS, LANGUAGE
 from pairwright.runs import check_writable, digest_of, digests, lock, write_json, write_text
 
 SEEDS, QUICK_SEEDS = 5, 3
 OUTCOME, PAGE = "outcome.json", "reproduction.md"
+DRAWN, NUMBERS = "reproduction.html", "reproduction.json"
 
 
 class Kept(BaseModel):
@@ -84,7 +86,8 @@ def reproduce(
         claims: names, as `pairwright list claims` shows them; all of them when none are given.
         seeds: how often a claim about samples repeats its experiment; five when not given, three for a first look.
         quick: smaller worlds and fewer settings, for a first look.
-        output: a directory for the outcomes, one folder for each claim, and for `reproduction.md`; None keeps nothing.
+        output: a directory for the outcomes, one folder for each claim, and for `reproduction.md`, `reproduction.html`
+            (the same with drawings) and `reproduction.json`; None keeps nothing.
 
     Raises:
         InputError: there is no such claim, there are fewer than two seeds, or nothing can be written to `output`.
@@ -124,8 +127,22 @@ def reproduce(
             found[name] = outcome
             ticker.add(1)
         if root is not None:
-            write_text(root / PAGE, page(_all_kept(root), CLAIMS))
+            _write_pages(root)
     return Reproduction(found, seeds, quick, root, tuple(again))
+
+
+def _write_pages(root: Path) -> None:
+    """The pages of all outcomes in a directory, and their numbers as JSON."""
+    found = _all_kept(root)
+    numbers = {
+        name: {field: getattr(CLAIMS[name], field) for field in ("says", "paper", "source", "world")}
+        | {"command": line, "outcome": outcome.model_dump(mode="json")}
+        for name, (outcome, line) in found.items()
+    }
+    write_json(root / NUMBERS, numbers)
+    says = (summary(found, CLAIMS), *ABOUT)
+    write_text(root / DRAWN, claims_page(found, CLAIMS, worlds=WORLDS, says=says))
+    write_text(root / PAGE, page(found, CLAIMS))
 
 
 def _kept(path: Path, name: str, seeds: int, quick: bool, code: str) -> Outcome | None:

@@ -102,9 +102,9 @@ def _without(world: World, where: str, setup: Setup) -> Outcome:
         f"itself asked for {LOW:g}, {signed(untrained)} from its base asked for 10 and {signed(prompt)} from plain DPO "
         "asked for 10.",
         metrics=(
-            Metric.of("gain", lacking.gain, "Gold of RA asked for 10 less that of plain DPO, in the usual world."),
-            Metric.of("without", lacking.without, f"The same in the world {where}."),
-            Metric.of("drop", lacking.drop, "The one less the other, seeds and instructions paired."),
+            Metric.of("without", lacking.without, f"Gold of RA asked for 10 less that of plain DPO, {where}."),
+            Metric.of("gain", lacking.gain, "The same in the usual world."),
+            Metric.of("drop", lacking.drop, "What was lost: the second less the first, seeds and instructions paired."),
             Metric.of("steered", steered, f"Gold of RA asked for 10 less for {LOW:g}, {where}."),
             Metric.of("over_base", untrained, f"Gold of RA less that of the base, both asked for 10, {where}."),
             Metric.of("over_prompt", prompt, f"Gold of RA less plain DPO, both asked for 10, {where}."),
