@@ -48,6 +48,16 @@ def test_a_model_that_ignores_the_goal_and_one_that_does_the_opposite_are_warnin
     assert "opposite" in opposite.means
 
 
+def test_a_model_that_was_trained_without_goals_is_not_blamed_for_ignoring_them() -> None:
+    ignoring, opposite = (model("dpo", score) for score in (lambda goal, noise: 6 + noise, lambda goal, _: 12 - goal))
+    following = model("ra", lambda goal, noise: goal)
+    for answers in (ignoring, opposite):
+        found = goals([answers, following], untaught=["dpo"]).findings[0]
+        assert (found.subject, found.level, found.remedy) == ("dpo", "note", "")
+        assert "its start knew" in found.means
+    assert goals([following], untaught=["ra"]).findings[0].level == "fine"
+
+
 def test_an_offset_leaves_control_and_is_a_note_of_calibration() -> None:
     part = goals([model("ra", lambda goal, noise: goal + 3)])
     assert [each.level for each in part.findings] == ["fine", "note"]

@@ -1,6 +1,6 @@
 """Calibration of goals: the numbers of `evaluate control`, as a part of a diagnosis."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import polars as pl
 
@@ -15,11 +15,13 @@ from pairwright.preferences import Preferences
 _SOURCE = "arXiv 2410.08067 (goal-conditioned training); the rule is pairwright's"
 
 
-def goals(answers: Sequence[Answers], *, draws: int = 2000, seed: int = 0) -> Part:
+def goals(answers: Sequence[Answers], *, untaught: Collection[str] = (), draws: int = 2000, seed: int = 0) -> Part:
     """Score given by score asked for: mean by goal, rank correlation, distance of the mean from the goal.
 
     Args:
         answers: scored answers of one or several models, each asked for two goals or more; others are left out.
+        untaught: names of those that were trained on pairs without goals: that a goal does not steer them is no fault,
+            and is a note.
         draws: bootstrap samples.
         seed: of the bootstrap.
 
@@ -62,7 +64,11 @@ def goals(answers: Sequence[Answers], *, draws: int = 2000, seed: int = 0) -> Pa
             table=tuple({"model": name, **row} for name, result in results.items() for row in result.table),
             notes=tuple([*notes, *(f"{name}: {note}" for name, result in results.items() for note in result.notes)]),
         ),
-        findings=tuple(finding for name, result in results.items() for finding in _findings(name, result)),
+        findings=tuple(
+            finding
+            for name, result in results.items()
+            for finding in _findings(name, result, taught=name not in untaught)
+        ),
         charts=(_chart(results),),
     )
 
@@ -77,13 +83,13 @@ def _table(answers: Answers) -> Preferences:
     return Preferences.of(prompts.with_columns(prompt=none), responses)
 
 
-def _findings(name: str, result: Result) -> list[Finding]:
+def _findings(name: str, result: Result, *, taught: bool) -> list[Finding]:
     rank, off = result.metric("spearman"), result.metric("calibration")
     low, high = rank.low, rank.high
     steers = low is not None and low > 0
     against = high is not None and high < 0
     known = rank.value is not None
-    level: Level = "fine" if steers else "warning" if against or known else "note"
+    level: Level = "fine" if steers else "warning" if taught and (against or known) else "note"
     found = [
         Finding(
             check="goal_control",
@@ -100,10 +106,11 @@ def _findings(name: str, result: Result) -> list[Finding]:
                 else "The model does the opposite of what it is asked."
                 if against
                 else "Nothing shows that the goal steers the model."
-            ),
+            )
+            + ("" if taught else " It was trained on pairs without goals: what it makes of one, its start knew."),
             remedy=(
                 ""
-                if steers
+                if steers or not taught
                 else "Look whether the goal was in the prompts of training as it is in those of generation, and "
                 "whether training pairs have different goals (relabel)."
             ),

@@ -216,7 +216,8 @@ def _of_goals(found: Sources, settings: Settings) -> list[Told]:
     if not asked:
         says = "No model was asked for several scores, or nobody scored what it answered."
         return [Missing(part="goals", says=says, remedy=_GOALS)]
-    return [_tried("goals", settings, asked)]
+    without = {training.name for training in found.trainings if not training.asks}
+    return [_tried("goals", settings, asked, untaught={each.name for each in asked if each.training in without})]
 
 
 def _as_start(drawn: Drawn, goal: Goal) -> Answers:
