@@ -288,6 +288,20 @@ def test_over_large_steps_hurt_where_both_arms_fall_below_the_base(plant: Callab
     assert conditions.ra_needs_small_steps(QUICK).verdict == "does not hold"
 
 
+@pytest.mark.parametrize(
+    ("small", "large", "verdict"),
+    [(1.0, -1.0, "holds"), (-1.0, -2.0, "does not hold"), (1.0, 1.5, "does not hold"), (0.0, -1.0, "not identified")],
+)
+def test_the_lead_at_small_steps_must_be_there_and_shrink(
+    plant: Callable[..., Any], small: float, large: float, verdict: str
+) -> None:
+    plant(lambda job, goal: 6.0 + (arm_of(job) == "ra") * (small if job.tuned.rate < 1e-3 else large), losing(1.0, 2.0))
+    outcome = conditions.ra_leads_at_small_steps(QUICK)
+    assert outcome.verdict == verdict
+    assert outcome.metric("gain/0.0001").value == pytest.approx(small)
+    assert outcome.metric("lost").value == pytest.approx(small - large)
+
+
 def test_worlds_lack_what_they_are_said_to_lack() -> None:
     """A chosen answer is the best of its instruction; those whose answers all score alike have no pair."""
     usual, able, low = (conditions.chosen_in(world) for world in (World(), World(weak=0.0), World(skill=4.5)))

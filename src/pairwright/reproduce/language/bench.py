@@ -16,8 +16,9 @@ from pairwright.reproduce.language.setting import Arm, Goal, Job, Tuned, World
 from pairwright.stats import Interval, mean_interval
 
 RATES = (1e-4, 3e-4, 1e-3)
-SFT, SMOOTHING = 0.3, 0.1
-TRIES = 8
+SFT, SMOOTHING = 10.0, 0.1
+"""Weights of the two regularisers. A smaller likelihood term did not keep relabelled trainings from falling apart."""
+TRIES = 13
 BESIDE = 3**0.25
 """Learning rates beside the best are so many times larger and smaller: two steps of it are half the way to the next."""
 VALIDATION, TEST = 72, 120
@@ -64,20 +65,12 @@ def smaller(world: World, setup: Setup) -> World:
 def tune(arms: Sequence[Arm], world: World, setup: Setup) -> dict[str, Tuned]:
     """The numbers of each arm with the highest mean gold on validation instructions; by the arm's name.
 
-    Every arm has the same budget of eight tries, on data of a seed of its own. First three learning rates by two
-    strengths; then, at the best of them, a likelihood term and label smoothing (for a loss without, a stronger
-    likelihood term). An arm that has no strength, or does not train on pairs, has the tries that are left over at
-    learning rates beside its best. A quick look tries two learning rates and nothing else.
+    Every arm has the same budget of thirteen tries, on data of a seed of its own: first those of `grid`, then label
+    smoothing at the best of them. An arm that has no strength, no smoothing or no pairs has the tries that are left
+    over at learning rates beside its best. A quick look has two tries.
     """
     world = smaller(world, setup)
-    first = {
-        arm.name: [
-            Tuned(rate=rate, strength=strength)
-            for rate in (RATES[1:] if setup.quick else RATES)
-            for strength in (arm.strengths[:1] if setup.quick else arm.strengths)
-        ]
-        for arm in arms
-    }
+    first = {arm.name: grid(arm, quick=setup.quick) for arm in arms}
     world = at_seed(world, TUNING, quick=setup.quick)
     best = _best(arms, first, world)
     if setup.quick:
@@ -85,9 +78,32 @@ def tune(arms: Sequence[Arm], world: World, setup: Setup) -> dict[str, Tuned]:
     second = {}
     for arm in arms:
         found, tried = best[arm.name], len(first[arm.name])
-        more = _regularised(arm, found)
+        more = smoothed(arm, found)
         second[arm.name] = [found, *more, *_beside(found, TRIES - tried - len(more))]
     return _best(arms, second, world)
+
+
+def grid(arm: Arm, *, quick: bool) -> list[Tuned]:
+    """Three learning rates by two strengths, each without and with a likelihood term where the arm trains on pairs.
+
+    A quick look tries the largest rate without the term and with it; where there is none, the two largest rates.
+    """
+    with_term = arm.examples == "pairs"
+    rates = RATES if not quick else RATES[2:] if with_term else RATES[1:]
+    return [
+        Tuned(rate=rate, strength=strength, sft=weight)
+        for rate in rates
+        for strength in (arm.strengths[:1] if quick else arm.strengths)
+        for weight in ((0.0, SFT) if with_term else (0.0,))
+    ]
+
+
+def smoothed(arm: Arm, best: Tuned) -> list[Tuned]:
+    """The same with label smoothing, for an arm that trains on pairs with a loss that has it."""
+    from pairwright.losses.table import LOSSES
+
+    has = arm.examples == "pairs" and "label_smoothing" in settings_of(LOSSES[arm.loss])
+    return [replace(best, smoothing=SMOOTHING)] if has else []
 
 
 def measure(
@@ -236,16 +252,3 @@ def _beside(best: Tuned, count: int) -> list[Tuned]:
     """The same with so many learning rates around it, the nearest first."""
     steps = [sign * far for far in range(1, count + 1) for sign in (1, -1)]
     return [replace(best, rate=float(f"{best.rate * BESIDE**step:.2g}")) for step in steps[: max(0, count)]]
-
-
-def _regularised(arm: Arm, best: Tuned) -> list[Tuned]:
-    """The two further tries of an arm that trains on pairs."""
-    from pairwright.losses.table import LOSSES
-
-    smooth = "label_smoothing" in settings_of(LOSSES[arm.loss])
-    if arm.examples != "pairs":
-        return []
-    return [
-        replace(best, sft=SFT),
-        replace(best, smoothing=SMOOTHING) if smooth else replace(best, sft=3 * SFT),
-    ]

@@ -88,6 +88,15 @@ CONTROLS: dict[str, Claim] = {
         world="language",
         check=f"{_HOME}.conditions:ra_needs_top_scores",
     ),
+    "ra_leads_at_small_steps": Claim(
+        name="ra_leads_at_small_steps",
+        says="At equal small learning rates RA, asked for the top score, is ahead of plain DPO; the lead shrinks as "
+        "the rate grows and plain DPO gets there by training.",
+        paper="Qwen2-7B: 31.17 against 21.46 (AlpacaEval 2, length-controlled), both at one learning rate, 5e-7.",
+        source=f"{_RAD}, table 11 and appendix B.1",
+        world="language",
+        check=f"{_HOME}.conditions:ra_leads_at_small_steps",
+    ),
     "ra_needs_small_steps": Claim(
         name="ra_needs_small_steps",
         says="RA needs small steps: over-large ones bring it, asked for 10, below its own start asked for 10, and both "

@@ -158,6 +158,52 @@ class AtRate:
         return bench.level([found["measures"][GOOD_REJECTED][read]["margin"] for found in measured.found])
 
 
+def ra_leads_at_small_steps(setup: Setup) -> Outcome:
+    """RA asked for 10 less plain DPO at the same learning rates, from small to over-large, neither regularised."""
+    each = [_at(rate, setup) for rate in rates(setup)]
+    small, large = each[0], each[-1]
+    gains = [bench.difference(at.ra.own, at.plain.own) for at in each]
+    lost = bench.level(np.subtract(small.ra.own, small.plain.own) - np.subtract(large.ra.own, large.plain.own))
+    by_rate = ", ".join(f"{signed(gain)} at {at.rate:g}" for at, gain in zip(each, gains, strict=True))
+    return Outcome(
+        verdict=all_of([bench.verdict_of(gains[0]), bench.verdict_of(lost)]),
+        says=f"At equal learning rates and steps, without a regulariser, RA asked for 10 less plain DPO is {by_rate} "
+        f"points of gold. From the smallest rate to the largest the lead shrinks by {signed(lost)}. What each reaches "
+        "at the rate that is best for it is `ra_beats_dpo`.",
+        metrics=(
+            *(
+                Metric.of(f"gain/{at.rate:g}", gain, f"Gold of RA asked for 10 less plain DPO, both at {at.rate:g}.")
+                for at, gain in zip(each, gains, strict=True)
+            ),
+            Metric.of("lost", lost, "The first of these less the last, seeds and instructions paired."),
+        ),
+        table=(
+            *(_line(at, PLAIN.name, at.plain) for at in each),
+            *(_line(at, RA.name, at.ra) for at in each),
+        ),
+        charts=(
+            Chart(
+                id="lead",
+                title="RA asked for 10 less plain DPO, by learning rate",
+                says="Both at the same learning rate, without a regulariser, with 95% intervals.",
+                x="largest learning rate",
+                y="gold reward, RA less plain DPO",
+                series=[
+                    Series(
+                        name="RA less plain DPO",
+                        x=[f"{at.rate:g}" for at in each],
+                        y=[gain.value for gain in gains],
+                        low=[gain.low for gain in gains],
+                        high=[gain.high for gain in gains],
+                    ),
+                    Series(name="equal", x=[f"{at.rate:g}" for at in each], y=[0.0] * len(each), reference=True),
+                ],
+            ),
+        ),
+        seconds=bench.seconds_of(*(arm for at in each for arm in (at.plain, at.ra))),
+    )
+
+
 def ra_needs_small_steps(setup: Setup) -> Outcome:
     """Both arms at the same learning rates, small to over-large, against the base asked for the same."""
     base = shared(setup).base

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pairwright.reproduce.claim import Setup
 from pairwright.reproduce.language.setting import Base, World
 
-FIRST = 2000
+FIRST = 3000
 """The first seed of the claims: with smaller ones the setting was looked for, and nothing is measured with those."""
 TUNING = 1000
 """The seed of the trainings on validation instructions: of data, order and answers, and of a base of its own."""

@@ -54,7 +54,7 @@ class World:
     judge: Judge = "exact"
     noise: float = 0.0
     rule: str = "best_random"
-    steps: int = 60
+    steps: int = 90
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ READ = (5.0, TOP)
 """What the base is asked for, to see what it makes of these numbers by itself."""
 MARGIN = 0.5
 """Gold points within which scales count as equal: half of the worth of one right word."""
-WEIGHTS, SUMMED_WEIGHTS = (0.3, 3.0), (0.03, 0.3)
+WEIGHTS, SUMMED_WEIGHTS = (10.0, 3.0), (1.0, 0.3)
 """Of a likelihood per token, and of Algorithm 1's, which is summed over an answer's tokens, about ten."""
 SMOOTHINGS = (0.1, 0.3)
 
@@ -261,30 +261,32 @@ def multi_attribute(setup: Setup) -> Outcome:
 def algorithm_1(setup: Setup) -> Outcome:
     """RA with nothing added, with the likelihood of the chosen answer, with Algorithm 1's, and with label smoothing.
 
-    All have the rate and the strength that are best for RA; the weight of what is added is the better of two on
-    validation instructions.
+    Nothing is added at the best of three rates and two strengths; what is added has the strength that is best so, and
+    the best of three rates and two weights, all on validation instructions.
     """
     world = World()
-    best = bench.tune([RA], world, setup)[RA.name]
-    bare = replace(best, sft=0.0, smoothing=0.0)
+    tuning = at_seed(bench.smaller(world, setup), TUNING, quick=setup.quick)
+    rates = bench.RATES[1:] if setup.quick else bench.RATES
+    strengths = RA.strengths[:1] if setup.quick else RA.strengths
+    alone = [Tuned(rate=rate, strength=strength) for rate in rates for strength in strengths]
+    gold = _golds({tried: _validation(RA, tried, tuning) for tried in alone})
+    bare = max(alone, key=gold.__getitem__)
     nll = replace(RA, name="ra + likelihood")
     anchored = replace(RA, name="ra + algorithm 1", anchor=True)
     smooth = replace(RA, name="ra + smoothing")
+    added = {
+        nll: [{"sft": weight} for weight in WEIGHTS],
+        anchored: [{"sft": weight} for weight in SUMMED_WEIGHTS],
+        smooth: [{"smoothing": share} for share in SMOOTHINGS],
+    }
     tried = {
-        nll: [replace(bare, sft=weight) for weight in WEIGHTS],
-        anchored: [replace(bare, sft=weight) for weight in SUMMED_WEIGHTS],
-        smooth: [replace(bare, smoothing=share) for share in SMOOTHINGS],
+        arm: [replace(bare, rate=rate, **more) for rate in rates for more in (each[:1] if setup.quick else each)]
+        for arm, each in added.items()
     }
-    tuning = at_seed(bench.smaller(world, setup), TUNING, quick=setup.quick)
-    jobs = {
-        (arm, tuned): _validation(arm, tuned, tuning)
-        for arm, each in tried.items()
-        for tuned in (each[:1] if setup.quick else each)
-    }
-    gold = _golds(jobs)
+    found_gold = _golds({(arm, one): _validation(arm, one, tuning) for arm, each in tried.items() for one in each})
     tuned = {RA.name: bare} | {
-        arm.name: max((each for each in each_arm if (arm, each) in gold), key=lambda one: gold[arm, one])
-        for arm, each_arm in tried.items()
+        arm.name: max(each, key=lambda one, arm=arm: found_gold[arm, one])  # type: ignore[misc]
+        for arm, each in tried.items()
     }
     found = bench.measure([RA, *tried], world, setup, tuned=tuned)
     apart = {arm.name: bench.difference(found[arm.name].own, found[RA.name].own) for arm in tried}
@@ -364,13 +366,11 @@ def _second(arm: Arm, world: World, first: Tuned, setup: Setup) -> Measured:
             for tuned in tried
         }
 
-    rates = bench.RATES[1:] if setup.quick else bench.RATES
-    strengths = arm.strengths[:1] if setup.quick else arm.strengths
-    tried = [Tuned(rate=rate, strength=strength) for rate in rates for strength in strengths]
+    tried = bench.grid(arm, quick=setup.quick)
     gold = _golds(calls(tried))
     best = max(tried, key=gold.__getitem__)
     if not setup.quick:
-        more = [best, replace(best, sft=bench.SFT), replace(best, smoothing=bench.SMOOTHING)]
+        more = [best, *bench.smoothed(arm, best)]
         gold = _golds(calls(more))
         best = max(more, key=gold.__getitem__)
     prompts = bench.QUICK_TEST if setup.quick else bench.TEST
