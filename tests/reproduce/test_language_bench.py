@@ -127,10 +127,10 @@ def test_a_verdict_needs_the_whole_interval_on_one_side():
 
 
 @pytest.mark.parametrize("arm", [PLAIN, RA, SMOOTHLESS, GROUPS, SINGLE], ids=lambda arm: arm.name)
-def test_every_arm_has_eight_tries(planted, arm):
+def test_every_arm_has_thirteen_tries(planted, arm):
     stub = planted(same(5.0))
     bench.tune([arm], WORLD, FULL)
-    assert len(set(stub.jobs)) == bench.TRIES == 8
+    assert len(set(stub.jobs)) == bench.TRIES == 13
     assert {(job.part, job.seed, job.prompts) for job in stub.jobs} == {("validation", TUNING, 72)}
     assert {job.goals for job in stub.jobs} == {(arm.goal,)}
     assert {job.world for job in stub.jobs} == {at_seed(WORLD, TUNING, quick=False)}
@@ -144,12 +144,20 @@ def test_the_further_tries_are_what_the_arm_can_use(planted):
         return {job.tuned for job in stub.rounds[-1][1]}
 
     start = Tuned(rate=1e-4, strength=0.1)
-    assert further(PLAIN) == {start, replace(start, sft=0.3), replace(start, smoothing=0.1)}
-    start = Tuned(rate=1e-4, strength=2.0)
-    assert {round(tuned.sft, 6) for tuned in further(SMOOTHLESS)} == {0, 0.3, 0.9}
-    # 3 to the power of 1/4 is 1.316: rates a quarter of the way to the next, on both sides.
-    assert {tuned.rate for tuned in further(GROUPS)} == {1e-4, 1.3e-4, 7.6e-5}
-    assert {tuned.rate for tuned in further(SINGLE)} == {1e-4, 1.3e-4, 7.6e-5, 1.7e-4, 5.8e-5, 2.3e-4}
+    assert further(PLAIN) == {start, replace(start, smoothing=0.1)}
+    # 3 to the power of 1/6 is 1.2009: rates a sixth of the way to the next, first above.
+    assert {tuned.rate for tuned in further(SMOOTHLESS)} == {1e-4, 1.2e-4}
+    beside = {1e-4, 1.2e-4, 8.3e-5, 1.4e-4, 6.9e-5, 1.7e-4, 5.8e-5, 2.1e-4}
+    assert {tuned.rate for tuned in further(GROUPS)} == beside
+    assert {tuned.rate for tuned in further(SINGLE)} == beside | {4.8e-5, 2.5e-4, 4e-5}
+
+
+def test_the_grid_has_a_likelihood_term_where_there_are_pairs():
+    each = [(tuned.rate, tuned.strength, tuned.sft) for tuned in bench.grid(PLAIN, quick=False)]
+    assert each == [(rate, beta, sft) for rate in (1e-4, 3e-4, 1e-3) for beta in (0.1, 1.0) for sft in (0.0, 10.0)]
+    assert {tuned.sft for tuned in bench.grid(GROUPS, quick=False)} == {0.0}
+    assert [(tuned.rate, tuned.sft) for tuned in bench.grid(PLAIN, quick=True)] == [(1e-3, 0.0), (1e-3, 10.0)]
+    assert [(tuned.rate, tuned.sft) for tuned in bench.grid(GROUPS, quick=True)] == [(3e-4, 0.0), (1e-3, 0.0)]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -168,7 +176,7 @@ def test_tuning_finds_the_planted_best(planted, sign):
     assert found[down].strength == 0.1
 
 
-def test_a_quick_look_tries_two_rates_in_half_the_steps(planted):
+def test_a_quick_look_has_two_tries_in_half_the_steps(planted):
     stub = planted(same(5.0))
     bench.tune([PLAIN, RA], WORLD, QUICK)
     assert Counter(job.arm.name for job in stub.jobs) == {"plain": 2, "ra": 2}

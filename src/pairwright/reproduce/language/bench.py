@@ -19,8 +19,8 @@ RATES = (1e-4, 3e-4, 1e-3)
 SFT, SMOOTHING = 10.0, 0.1
 """Weights of the two regularisers. A smaller likelihood term did not keep relabelled trainings from falling apart."""
 TRIES = 13
-BESIDE = 3**0.25
-"""Learning rates beside the best are so many times larger and smaller: two steps of it are half the way to the next."""
+BESIDE = 3 ** (1 / 6)
+"""Learning rates beside the best are so many times larger and smaller: six steps of it lead to the next."""
 VALIDATION, TEST = 72, 120
 QUICK_PROMPTS, QUICK_TEST = 360, 60
 DRAWS = 2000
