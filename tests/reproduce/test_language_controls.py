@@ -305,6 +305,23 @@ def test_the_lead_at_small_steps_must_be_there_and_shrink(
     assert outcome.metric("lost").value == pytest.approx(small - large)
 
 
+@pytest.mark.parametrize(("held", "verdict"), [(7.5, "holds"), (6.5, "does not hold"), (2.5, "does not hold")])
+def test_a_likelihood_term_must_hold_ra_above_its_base(plant: Callable[..., Any], held: float, verdict: str) -> None:
+    """The base asked for 10 has 7, RA without the term 3 at that rate, plain DPO 6."""
+
+    def gold(job: Job, goal: Goal | None) -> float:
+        if arm_of(job) == "ra" and job.tuned is not None:
+            return held if job.tuned.sft else 3.0
+        return {"base": 7.0 if goal == TOP else 4.0}.get(arm_of(job), 6.0)
+
+    plant(gold, losing(ra=1.0, plain=2.0))
+    outcome = conditions.ra_with_likelihood(QUICK)
+    assert outcome.verdict == verdict
+    assert outcome.metric("over_base").value == pytest.approx(held - 7.0)
+    assert outcome.metric("over_bare").value == pytest.approx(held - 3.0)
+    assert outcome.metric("over_plain").value == pytest.approx(held - 6.0)
+
+
 def test_worlds_lack_what_they_are_said_to_lack() -> None:
     """A chosen answer is the best of its instruction; those whose answers all score alike have no pair."""
     usual, able, low = (conditions.chosen_in(world) for world in (World(), World(weak=0.0), World(skill=4.5)))

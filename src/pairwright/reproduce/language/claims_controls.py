@@ -97,6 +97,15 @@ CONTROLS: dict[str, Claim] = {
         world="language",
         check=f"{_HOME}.conditions:ra_leads_at_small_steps",
     ),
+    "ra_with_likelihood": Claim(
+        name="ra_with_likelihood",
+        says="With a likelihood term of weight 10 RA bears steps that break it without, and, asked for the top score, "
+        "is then better than its base asked for the same.",
+        paper=f"Algorithm 1 has a likelihood regulariser; no table is without or with it. {_OWN}",
+        source=f"{_RAD}, algorithm 1",
+        world="language",
+        check=f"{_HOME}.conditions:ra_with_likelihood",
+    ),
     "ra_needs_small_steps": Claim(
         name="ra_needs_small_steps",
         says="RA needs small steps: over-large ones bring it, asked for 10, below its own start asked for 10, and both "
