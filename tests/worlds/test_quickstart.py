@@ -16,10 +16,12 @@ def test_the_recipe_plans():
     assert plan[-1].name == "report"
 
 
-def test_both_trainings_have_the_same_settings_and_start_from_the_same_base():
+def test_both_trainings_start_from_the_same_base_and_differ_in_their_loss_alone():
     steps = {step.name: step for step in read_recipe(str(RECIPE))}
     one, two = (steps[name] for name in PREFERENCE)
-    assert one.settings == two.settings
+    assert {key for key, value in one.settings.items() if two.settings.get(key) != value} == {"loss", "beta"}
+    assert set(two.settings) - set(one.settings) == set()
+    assert steps["pairs-ra"].settings["beta"] == two.settings["loss"][0]["beta"]
     assert steps["relabel"].take == one.take == "select"
     assert two.take == "relabel"
 
