@@ -108,7 +108,7 @@ def test_the_longer_plain_training_has_twice_the_steps_and_the_same_numbers(
 ) -> None:
     seen = plant(by_arm(plain=6.0, ra=7.0, half_ra=6.5, base=4.0))
     assert controls.half_ra_beats_dpo(setup).verdict == "holds"
-    plain = [job for job in seen if job.arm == PLAIN and job.seed != TUNING]
+    plain = [job for job in seen if job.arm == PLAIN and job.seed not in TUNING]
     steps = {job.world.steps: job.tuned for job in plain}
     short, long = sorted(steps)
     assert long == 2 * short

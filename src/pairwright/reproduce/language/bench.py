@@ -11,14 +11,14 @@ from pairwright.plug import settings_of
 from pairwright.reproduce.claim import Setup, Verdict
 from pairwright.reproduce.language.job import said
 from pairwright.reproduce.language.pool import run_jobs
-from pairwright.reproduce.language.seeds import TUNING, at_seed, seeds_of
+from pairwright.reproduce.language.seeds import at_seed, seeds_of, tuning_seeds
 from pairwright.reproduce.language.setting import Arm, Goal, Job, Tuned, World
 from pairwright.stats import Interval, mean_interval
 
-RATES = (1e-4, 3e-4, 1e-3)
+RATES = (3e-4, 1e-3)
 SFT, SMOOTHING = 10.0, 0.1
 """Weights of the two regularisers. A smaller likelihood term did not keep relabelled trainings from falling apart."""
-TRIES = 13
+TRIES = 9
 BESIDE = 3 ** (1 / 6)
 """Learning rates beside the best are so many times larger and smaller: six steps of it lead to the next."""
 VALIDATION, TEST = 72, 120
@@ -65,14 +65,13 @@ def smaller(world: World, setup: Setup) -> World:
 def tune(arms: Sequence[Arm], world: World, setup: Setup) -> dict[str, Tuned]:
     """The numbers of each arm with the highest mean gold on validation instructions; by the arm's name.
 
-    Every arm has the same budget of thirteen tries, on data of a seed of its own: first those of `grid`, then label
+    Every arm has the same budget of nine tries, each with every tuning seed: first those of `grid`, then label
     smoothing at the best of them. An arm that has no strength, no smoothing or no pairs has the tries that are left
-    over at learning rates beside its best. A quick look has two tries.
+    over at learning rates beside its best. A quick look has two tries and one tuning seed.
     """
-    world = smaller(world, setup)
+    worlds = {seed: at_seed(smaller(world, setup), seed, quick=setup.quick) for seed in tuning_seeds(quick=setup.quick)}
     first = {arm.name: grid(arm, quick=setup.quick) for arm in arms}
-    world = at_seed(world, TUNING, quick=setup.quick)
-    best = _best(arms, first, world)
+    best = _best(arms, first, worlds)
     if setup.quick:
         return best
     second = {}
@@ -80,16 +79,16 @@ def tune(arms: Sequence[Arm], world: World, setup: Setup) -> dict[str, Tuned]:
         found, tried = best[arm.name], len(first[arm.name])
         more = smoothed(arm, found)
         second[arm.name] = [found, *more, *_beside(found, TRIES - tried - len(more))]
-    return _best(arms, second, world)
+    return _best(arms, second, worlds)
 
 
 def grid(arm: Arm, *, quick: bool) -> list[Tuned]:
-    """Three learning rates by two strengths, each without and with a likelihood term where the arm trains on pairs.
+    """Two learning rates by two strengths, each without and with a likelihood term where the arm trains on pairs.
 
-    A quick look tries the largest rate without the term and with it; where there is none, the two largest rates.
+    A quick look tries the larger rate without the term and with it; where there is none, both rates.
     """
     with_term = arm.examples == "pairs"
-    rates = RATES if not quick else RATES[2:] if with_term else RATES[1:]
+    rates = RATES[1:] if quick and with_term else RATES
     return [
         Tuned(rate=rate, strength=strength, sft=weight)
         for rate in rates
@@ -224,28 +223,26 @@ def seconds_of(*parts: Measured) -> float:
     return round(sum(part.seconds for part in parts), 1)
 
 
-def _best(arms: Sequence[Arm], tried: Mapping[str, Sequence[Tuned]], world: World) -> dict[str, Tuned]:
+def _best(arms: Sequence[Arm], tried: Mapping[str, Sequence[Tuned]], worlds: Mapping[int, World]) -> dict[str, Tuned]:
+    """By the arm's name, what has the highest mean gold over the tuning seeds, whose worlds these are."""
     jobs = {
-        (arm.name, tuned): Job(
-            world=world,
-            arm=arm,
-            tuned=tuned,
-            seed=TUNING,
-            part="validation",
-            goals=(arm.goal,),
-            prompts=VALIDATION,
-        )
+        (arm.name, tuned): [validation(arm, tuned, world, seed) for seed, world in worlds.items()]
         for arm in arms
         for tuned in tried[arm.name]
     }
-    found = run_jobs(jobs.values(), label="tuning")
+    found = run_jobs([job for each in jobs.values() for job in each], label="tuning")
+    gold = {key: mean_gold([found[job] for job in each]) for key, each in jobs.items()}
+    return {arm.name: max(tried[arm.name], key=lambda tuned: gold[arm.name, tuned]) for arm in arms}
 
-    def gold(name: str, tuned: Tuned) -> float:
-        job = jobs[name, tuned]
-        values = found[job]["gold"][said(job.goals[0])]
-        return float(sum(values) / len(values))
 
-    return {arm.name: max(tried[arm.name], key=lambda tuned: gold(arm.name, tuned)) for arm in arms}
+def validation(arm: Arm, tuned: Tuned, world: World, seed: int) -> Job:
+    """A training whose model answers validation instructions, asked for the arm's goal."""
+    return Job(world=world, arm=arm, tuned=tuned, seed=seed, part="validation", goals=(arm.goal,), prompts=VALIDATION)
+
+
+def mean_gold(found: Sequence[Mapping[str, Any]]) -> float:
+    """Mean gold of the first goal of several jobs, all answers alike."""
+    return float(np.mean([next(iter(each["gold"].values())) for each in found]))
 
 
 def _beside(best: Tuned, count: int) -> list[Tuned]:

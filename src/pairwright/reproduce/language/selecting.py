@@ -15,7 +15,7 @@ from pairwright.reproduce.language import bench
 from pairwright.reproduce.language.arms import PLAIN
 from pairwright.reproduce.language.data_selecting import POTENTIAL, ROUNDS, UNIFORM, WAYS
 from pairwright.reproduce.language.pool import run_jobs
-from pairwright.reproduce.language.seeds import TUNING, at_seed, seeds_of
+from pairwright.reproduce.language.seeds import at_seed, seeds_of, tuning_seeds
 from pairwright.reproduce.language.setting import Arm, Call, Tuned, World
 from pairwright.stats import Interval, mean_interval
 
@@ -280,21 +280,21 @@ def played(setup: Setup) -> tuple[dict[str, Tuned], dict[str, list[dict[str, Any
     world = bench.smaller(NOISY, setup)
     tries = [
         Tuned(rate=rate, strength=strength)
-        for rate in (bench.RATES[1:] if setup.quick else bench.RATES)
+        for rate in bench.RATES
         for strength in (PLAIN.strengths[:1] if setup.quick else PLAIN.strengths)
     ]
     ways = (POTENTIAL, UNIFORM)
-    tuning = at_seed(world, TUNING, quick=setup.quick)
+    worlds = {seed: at_seed(world, seed, quick=setup.quick) for seed in tuning_seeds(quick=setup.quick)}
     tried = {
-        (metric, tuned): _rounds(tuning, metric, tuned, TUNING, "validation", bench.VALIDATION)
+        (metric, tuned): [
+            _rounds(each, metric, tuned, seed, "validation", bench.VALIDATION) for seed, each in worlds.items()
+        ]
         for metric in ways
         for tuned in tries
     }
-    seen = run_jobs(tried.values(), label="tuning of rounds")
-    best = {
-        metric: max(tries, key=lambda tuned, metric=metric: _mean_of(seen[tried[metric, tuned]]["gold"][ROUNDS]))  # type: ignore[misc]
-        for metric in ways
-    }
+    seen = run_jobs([call for each in tried.values() for call in each], label="tuning of rounds")
+    gold = {key: _mean_of([_mean_of(seen[call]["gold"][ROUNDS]) for call in each]) for key, each in tried.items()}
+    best = {metric: max(tries, key=lambda tuned, metric=metric: gold[metric, tuned]) for metric in ways}  # type: ignore[misc]
     prompts = bench.QUICK_TEST if setup.quick else bench.TEST
     calls = {
         (metric, seed): _rounds(at_seed(world, seed, quick=setup.quick), metric, best[metric], seed, "test", prompts)

@@ -16,7 +16,7 @@ from pairwright.reproduce.language.arms import PLAIN, RA, relabelled_as
 from pairwright.reproduce.language.bench import Measured
 from pairwright.reproduce.language.job import pairs_of
 from pairwright.reproduce.language.pool import run_jobs
-from pairwright.reproduce.language.seeds import TUNING, at_seed, seeds_of
+from pairwright.reproduce.language.seeds import at_seed, seeds_of, tuning_seeds
 from pairwright.reproduce.language.setting import TOP, Arm, Call, Job, Tuned, World
 from pairwright.stats import Interval, mean_interval
 
@@ -31,6 +31,8 @@ MARGIN = 0.5
 WEIGHTS, SUMMED_WEIGHTS = (10.0, 3.0), (1.0, 0.3)
 """Of a likelihood per token, and of Algorithm 1's, which is summed over an answer's tokens, about ten."""
 SMOOTHINGS = (0.1, 0.3)
+SMALL = 1e-4
+"""A learning rate at which RA bears to have nothing added, beside those of every arm."""
 
 Key = TypeVar("Key")
 Table = Sequence[Sequence[float]]
@@ -265,11 +267,17 @@ def algorithm_1(setup: Setup) -> Outcome:
     the best of three rates and two weights, all on validation instructions.
     """
     world = World()
-    tuning = at_seed(bench.smaller(world, setup), TUNING, quick=setup.quick)
-    rates = bench.RATES[1:] if setup.quick else bench.RATES
+    worlds = {
+        seed: at_seed(bench.smaller(world, setup), seed, quick=setup.quick) for seed in tuning_seeds(quick=setup.quick)
+    }
+
+    def tries(arm: Arm, tuned: Tuned) -> list[Job]:
+        return [bench.validation(arm, tuned, each, seed) for seed, each in worlds.items()]
+
+    rates = bench.RATES if setup.quick else (SMALL, *bench.RATES)
     strengths = RA.strengths[:1] if setup.quick else RA.strengths
     alone = [Tuned(rate=rate, strength=strength) for rate in rates for strength in strengths]
-    gold = _golds({tried: _validation(RA, tried, tuning) for tried in alone})
+    gold = _golds({tried: tries(RA, tried) for tried in alone})
     bare = max(alone, key=gold.__getitem__)
     nll = replace(RA, name="ra + likelihood")
     anchored = replace(RA, name="ra + algorithm 1", anchor=True)
@@ -283,7 +291,7 @@ def algorithm_1(setup: Setup) -> Outcome:
         arm: [replace(bare, rate=rate, **more) for rate in rates for more in (each[:1] if setup.quick else each)]
         for arm, each in added.items()
     }
-    found_gold = _golds({(arm, one): _validation(arm, one, tuning) for arm, each in tried.items() for one in each})
+    found_gold = _golds({(arm, one): tries(arm, one) for arm, each in tried.items() for one in each})
     tuned = {RA.name: bare} | {
         arm.name: max(each, key=lambda one, arm=arm: found_gold[arm, one])  # type: ignore[misc]
         for arm, each in tried.items()
@@ -358,11 +366,14 @@ def slopes(sizes: Sequence[int], gaps: Table) -> list[float]:
 
 def _second(arm: Arm, world: World, first: Tuned, setup: Setup) -> Measured:
     """An arm from the plainly trained model, tuned as `bench.tune` does and measured as `bench.measure` does."""
-    tuning = at_seed(world, TUNING, quick=setup.quick)
+    worlds = {seed: at_seed(world, seed, quick=setup.quick) for seed in tuning_seeds(quick=setup.quick)}
 
-    def calls(tried: Sequence[Tuned]) -> dict[Tuned, Call]:
+    def calls(tried: Sequence[Tuned]) -> dict[Tuned, list[Call]]:
         return {
-            tuned: _call(arm, tuning, first, tuned, seed=TUNING, part="validation", prompts=bench.VALIDATION)
+            tuned: [
+                _call(arm, each, first, tuned, seed=seed, part="validation", prompts=bench.VALIDATION)
+                for seed, each in worlds.items()
+            ]
             for tuned in tried
         }
 
@@ -396,22 +407,11 @@ def _call(arm: Arm, world: World, first: Tuned, tuned: Tuned, *, seed: int, part
     return Call(function=f"{_OWN}:second_round", settings=tuple(settings.items()), bases=(world.base,))
 
 
-def _validation(arm: Arm, tuned: Tuned, world: World) -> Job:
-    return Job(
-        world=world,
-        arm=arm,
-        tuned=tuned,
-        seed=TUNING,
-        part="validation",
-        goals=(arm.goal,),
-        prompts=bench.VALIDATION,
-    )
-
-
-def _golds(jobs: Mapping[Key, Job] | Mapping[Key, Call]) -> dict[Key, float]:
-    """Mean gold of jobs that ask for one goal each."""
-    found: dict[Any, dict[str, Any]] = run_jobs(jobs.values(), label="tuning")
-    return {key: float(np.mean(next(iter(found[job]["gold"].values())))) for key, job in jobs.items()}
+def _golds(jobs: Mapping[Key, Sequence[Job]] | Mapping[Key, Sequence[Call]]) -> dict[Key, float]:
+    """Mean gold of jobs that ask for one goal each, over those of one key."""
+    every: list[Any] = [job for each in jobs.values() for job in each]
+    found: dict[Any, dict[str, Any]] = run_jobs(every, label="tuning")
+    return {key: bench.mean_gold([found[job] for job in each]) for key, each in jobs.items()}
 
 
 def _base(setup: Setup) -> Measured:
