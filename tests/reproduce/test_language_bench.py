@@ -184,15 +184,15 @@ def test_what_is_best_is_best_in_the_mean_over_the_tuning_seeds(planted):
     assert bench.tune([PLAIN], WORLD, QUICK)["plain"].rate == 1e-3
 
 
-def test_a_quick_look_has_two_tries_in_half_the_steps(planted):
+def test_a_quick_look_has_two_tries_in_a_third_of_the_steps(planted):
     stub = planted(same(5.0))
     bench.tune([PLAIN, RA], WORLD, QUICK)
     assert Counter(job.arm.name for job in stub.jobs) == {"plain": 2, "ra": 2}
     assert {job.tuned.strength for job in stub.jobs} == {0.1}
-    assert {job.world.steps for job in stub.jobs} == {WORLD.steps // 2}
+    assert {job.world.steps for job in stub.jobs} == {WORLD.steps // 3}
     assert {job.world.base for job in stub.jobs} == {replace(WORLD.base, seed=QUICK_BASE)}
     assert bench.smaller(WORLD, FULL) == WORLD
-    assert bench.smaller(World(steps=8), QUICK).steps == 4
+    assert bench.smaller(World(steps=8), QUICK).steps == 2
 
 
 def test_every_arm_is_asked_on_the_same_instructions_and_seeds(planted):
