@@ -16,8 +16,9 @@ ABOUT = (
     "The language models are small Llamas trained on the spot, in a world where every answer can be marked exactly. "
     "Every arm of a comparison has the same base, the same pairs, the same number of steps and the same budget of "
     "tuning (learning rate, strength of the loss, likelihood term, label smoothing) on validation instructions. Every "
-    "seed has a base, pairs and an order of its own, none of which was used while the setting was looked for; all are "
-    "asked the same test instructions, and intervals are over seeds and instructions. Trainings that two claims share "
+    "seed has a base, pairs and an order of its own, and numbers are tuned with other ones (what had been seen before, "
+    "and when, is in docs/log.md); all are asked the same test instructions, and intervals are over seeds and "
+    "instructions. Trainings that two claims share "
     "are done once and kept in the store, so that a whole run takes less than its claims one by one: the seconds of a "
     "claim are those of all of its trainings.",
 )
