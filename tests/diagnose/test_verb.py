@@ -116,6 +116,21 @@ def test_generated_answers_and_samples_of_probes_are_points_of_two_budgets(tmp_p
     assert (one.subject, two.subject) == ("t", "t (samples of their probes)")
 
 
+def test_only_a_model_that_was_trained_with_goals_is_blamed_for_ignoring_them(tmp_path):
+    """Both give the same scores, in no order of the goals: 5 and 6 for each."""
+    root = tmp_path / "demo"
+    for number, (name, goal) in enumerate({"plain": None, "ra": {"scale": 10}}.items(), 1):
+        made_step(root, number, name, "train", lambda d, g=goal: trained(d, model="hub/start", goal=g), loss="dpo")
+        rows = [(f"q{i}", goal, f"w{i} " * 4) for i in range(6) for goal in (2.0, 10.0)]
+        answers = drawn_answers(rows, name=name, score=[5.0 + (i // 2) % 2 for i in range(len(rows))])
+        made_step(root, number + 2, f"answers-{name}", "generate", lambda d, a=answers: a.save(d / "data"),
+                  model=f"step:{name}")  # fmt: skip
+    (part,) = parts_of(diagnose(root, draws=200), "goals")
+    levels = {each.subject: each.level for each in part.findings if each.check == "goal_control"}
+    assert sorted(levels.values()) == ["note", "warning"]
+    assert next(level for subject, level in levels.items() if "plain" in subject) == "note"
+
+
 def test_answers_asked_for_several_goals_are_calibrated_and_the_trained_one_is_compared_at_its_best_goal(tmp_path):
     root = tmp_path / "demo"
     made_step(root, 1, "base", "train", lambda d: trained(d, model="gone", loss="sft"), model="gone", loss="sft")
