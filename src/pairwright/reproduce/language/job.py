@@ -113,13 +113,13 @@ def drawn(
     """Instruction, prompt tokens, answer tokens (with the end, if it came) and the answer's words."""
     torch.manual_seed(seed)
     placed = goal if not isinstance(goal, tuple) else list(goal)
-    prompts = [
+    once = [
         tokenizer.apply_chat_template(
             with_goal([user(task.text)], placed, form, "system"), add_generation_prompt=True, return_dict=False
         )
         for task in tasks
-        for _ in range(samples)
     ]
+    prompts = [prompt for prompt in once for _ in range(samples)]
     given = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
     width = given["input_ids"].shape[1]
     out = model.generate(

@@ -1,5 +1,6 @@
 """Jobs in processes of their own, one for each core, and what they found in the store: nothing is trained twice."""
 
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -7,6 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,6 +84,10 @@ def _alone() -> None:
 
     torch.set_num_threads(1)
     hush()
+    import_module("pairwright.reproduce.language.job")  # and with it all that a training imports
+    # A trainer collects garbage when it begins, and what is imported stays: to walk through it each time takes longer
+    # than ten steps of a training.
+    gc.freeze()
 
 
 def _one(job: Job | Call) -> dict[str, Any]:
