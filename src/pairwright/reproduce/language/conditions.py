@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -160,11 +161,44 @@ class AtRate:
         return bench.level([found["measures"][GOOD_REJECTED][read]["margin"] for found in measured.found])
 
 
+@dataclass(frozen=True)
+class ByRate:
+    """Both arms at equal learning rates, from small to over-large, neither regularised."""
+
+    each: tuple[AtRate, ...]
+
+    @cached_property
+    def gains(self) -> tuple[Interval, ...]:
+        """Gold of RA asked for 10 less that of plain DPO, at each rate."""
+        return tuple(bench.difference(at.ra.own, at.plain.own) for at in self.each)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The gains."""
+        return tuple(
+            Metric.of(f"gain/{at.rate:g}", gain, f"Gold of RA asked for 10 less plain DPO, both at {at.rate:g}.")
+            for at, gain in zip(self.each, self.gains, strict=True)
+        )
+
+    @property
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """Lines of a table: plain DPO at each rate, then RA."""
+        return (
+            *(_line(at, PLAIN.name, at.plain) for at in self.each),
+            *(_line(at, RA.name, at.ra) for at in self.each),
+        )
+
+    @property
+    def arms(self) -> tuple[Measured, ...]:
+        """All that was trained."""
+        return tuple(arm for at in self.each for arm in (at.plain, at.ra))
+
+
 def ra_leads_at_small_steps(setup: Setup) -> Outcome:
     """RA asked for 10 less plain DPO at the same learning rates, from small to over-large, neither regularised."""
-    each = [_at(rate, setup) for rate in rates(setup)]
+    found = _by_rate(setup)
+    each, gains = found.each, found.gains
     small, large = each[0], each[-1]
-    gains = [bench.difference(at.ra.own, at.plain.own) for at in each]
     lost = bench.level(np.subtract(small.ra.own, small.plain.own) - np.subtract(large.ra.own, large.plain.own))
     by_rate = ", ".join(f"{signed(gain)} at {at.rate:g}" for at, gain in zip(each, gains, strict=True))
     return Outcome(
@@ -173,16 +207,10 @@ def ra_leads_at_small_steps(setup: Setup) -> Outcome:
         f"points of gold. From the smallest rate to the largest the lead shrinks by {signed(lost)}. What each reaches "
         "at the rate that is best for it is `ra_beats_dpo`.",
         metrics=(
-            *(
-                Metric.of(f"gain/{at.rate:g}", gain, f"Gold of RA asked for 10 less plain DPO, both at {at.rate:g}.")
-                for at, gain in zip(each, gains, strict=True)
-            ),
+            *found.metrics,
             Metric.of("lost", lost, "The first of these less the last, seeds and instructions paired."),
         ),
-        table=(
-            *(_line(at, PLAIN.name, at.plain) for at in each),
-            *(_line(at, RA.name, at.ra) for at in each),
-        ),
+        table=found.rows,
         charts=(
             Chart(
                 id="lead",
@@ -202,7 +230,7 @@ def ra_leads_at_small_steps(setup: Setup) -> Outcome:
                 ],
             ),
         ),
-        seconds=bench.seconds_of(*(arm for at in each for arm in (at.plain, at.ra))),
+        seconds=bench.seconds_of(*found.arms),
     )
 
 
@@ -250,7 +278,8 @@ def ra_with_likelihood(setup: Setup) -> Outcome:
 def ra_needs_small_steps(setup: Setup) -> Outcome:
     """Both arms at the same learning rates, small to over-large, against the base asked for the same."""
     base = shared(setup).base
-    each = [_at(rate, setup) for rate in rates(setup)]
+    found = _by_rate(setup)
+    each, gains = found.each, found.gains
     small, large = each[0], each[-1]
     fall = bench.difference(large.ra.own, small.ra.own)
     ra = bench.difference(large.ra.own, base.gold(TOP))
@@ -259,7 +288,6 @@ def ra_needs_small_steps(setup: Setup) -> Outcome:
         PLAIN.name: bench.difference(large.plain.own, base.gold(None)),
     }
     parts = [fall, ra, *both.values()]
-    gains = [bench.difference(at.ra.own, at.plain.own) for at in each]
     return Outcome(
         verdict=all_of([bench.verdict_of(part, sign=-1) for part in parts]),
         says=f"At a learning rate of {large.rate:g} RA asked for 10 is {signed(fall)} points of gold from itself at "
@@ -278,17 +306,9 @@ def ra_needs_small_steps(setup: Setup) -> Outcome:
                 )
                 for name, part in both.items()
             ),
-            *(
-                Metric.of(f"gain/{at.rate:g}", gain, f"Gold of RA asked for 10 less plain DPO, both at {at.rate:g}.")
-                for at, gain in zip(each, gains, strict=True)
-            ),
+            *found.metrics,
         ),
-        table=(
-            row(base, None),
-            row(base, TOP),
-            *(_line(at, PLAIN.name, at.plain) for at in each),
-            *(_line(at, RA.name, at.ra) for at in each),
-        ),
+        table=(row(base, None), row(base, TOP), *found.rows),
         charts=(
             Chart(
                 id="rates",
@@ -304,13 +324,13 @@ def ra_needs_small_steps(setup: Setup) -> Outcome:
                 ],
             ),
         ),
-        seconds=bench.seconds_of(base, *(arm for at in each for arm in (at.plain, at.ra))),
+        seconds=bench.seconds_of(base, *found.arms),
     )
 
 
-def _at(rate: float, setup: Setup) -> AtRate:
-    found = at_rate(rate, setup)
-    return AtRate(rate, found[PLAIN.name], found[RA.name])
+def _by_rate(setup: Setup) -> ByRate:
+    found = {rate: at_rate(rate, setup) for rate in rates(setup)}
+    return ByRate(tuple(AtRate(rate, at[PLAIN.name], at[RA.name]) for rate, at in found.items()))
 
 
 def _line(at: AtRate, arm: str, measured: Measured) -> dict[str, Any]:
