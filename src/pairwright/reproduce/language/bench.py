@@ -22,7 +22,7 @@ TRIES = 9
 BESIDE = 3 ** (1 / 6)
 """Learning rates beside the best are so many times larger and smaller: six steps of it lead to the next."""
 VALIDATION, TEST = 72, 120
-QUICK_PROMPTS, QUICK_TEST = 360, 60
+QUICK_PROMPTS, QUICK_TEST = 360, 40
 DRAWS = 2000
 
 
