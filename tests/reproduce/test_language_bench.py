@@ -118,14 +118,6 @@ def test_five_seeds_are_few_where_nothing_else_differs(monkeypatch):
     assert held(1.0, 0.0, 0.1) >= 0.92
 
 
-def test_a_verdict_needs_the_whole_interval_on_one_side():
-    above, below, both = Interval(1, 0.5, 2, 5), Interval(-1, -2, -0.5, 5), Interval(0.1, -0.5, 1, 5)
-    assert [bench.verdict_of(each) for each in (above, below, both)] == ["holds", "does not hold", "not identified"]
-    turned = [bench.verdict_of(each, sign=-1) for each in (above, below, both)]
-    assert turned == ["does not hold", "holds", "not identified"]
-    assert bench.verdict_of(Interval(0.0, 0.0, 0.0, 5)) == "not identified"
-
-
 @pytest.mark.parametrize("arm", [PLAIN, RA, SMOOTHLESS, GROUPS, SINGLE], ids=lambda arm: arm.name)
 def test_every_arm_has_nine_tries_with_every_tuning_seed(planted, arm):
     stub = planted(same(5.0))

@@ -127,7 +127,7 @@ def test_ipo_is_not_the_mildest_where_it_goes_farthest(monkeypatch: pytest.Monke
 def test_one_nominal_beta_is_half_as_much_for_ipo_sum() -> None:
     """(beta * margin - 1)^2 is least at a margin of 1 / beta, and ipo_sum at b at 1 / (2 b): so b = beta / 2."""
     told = {
-        loss: dict(dict(curves.call_of(curves.Spec(loss=loss, beta=0.2), 0, quick=False).settings)["term"])
+        loss: dict(dict(curves.call_of(curves.Spec(loss=loss, beta=0.2), 0, Setup()).settings)["term"])
         for loss in room.LOSSES
     }
     assert 1 / (2 * told["ipo_sum"]["beta"]) == 1 / 0.2

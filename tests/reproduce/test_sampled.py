@@ -131,3 +131,10 @@ def test_plain_training_makes_nothing_of_a_goal() -> None:
     found = arms.prompt_only(QUICK)
     assert found.metric("asked").value == 0
     assert found.metric("trained").value < 1e-9
+
+
+def test_what_two_seeds_cannot_tell_does_not_speak_against_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a goal alone does nothing is exact; how far relabelled pairs reach is a number of samples."""
+    reached = iter([1.0, 2.0, 5.0, 2.0, 1.0, 5.0])  # asked for 1, for 10, plain: +1 in one seed, -1 in the other
+    monkeypatch.setattr(arms, "_gold", lambda *_: next(reached))
+    assert arms.prompt_only(QUICK).verdict == "not identified"

@@ -69,6 +69,13 @@ def test_a_first_look_takes_three_seeds_and_a_whole_one_five() -> None:
     assert reproduce([ONE], quick=True, seeds=4).seeds == 4
 
 
+def test_the_pages_of_a_first_look_say_that_it_is_one(tmp_path: Path) -> None:
+    pages = ("reproduction.md", "reproduction.html")
+    for quick, seen in ((False, False), (True, True)):
+        reproduce([ONE], quick=quick, output=tmp_path)
+        assert [("a first look" in " ".join((tmp_path / name).read_text().split())) for name in pages] == [seen, seen]
+
+
 def test_the_command_says_verdict_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", ONE, "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out

@@ -16,6 +16,7 @@ from pairwright.losses import dpo
 from pairwright.relabel import relabel
 from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.fitted import Trained, descend
+from pairwright.reproduce.verdicts import all_of, decided, verdict_of
 from pairwright.stats import Interval, grouped_bootstrap, mean_interval, paired_difference
 from pairwright.worlds.tabular import (
     HIGHEST,
@@ -86,7 +87,7 @@ def ra_in_a_table(setup: Setup) -> Outcome:
     """RA asked for 10 against plain DPO: equal steps, twice the rows, each arm with its best setting."""
     gain, rows = _against_plain("ra", setup)
     return Outcome(
-        verdict=_verdict(gain),
+        verdict=verdict_of(gain),
         says=f"Asked for 10, RA is {gain.value:+.2f} points of gold from plain DPO. Every answer is in one pair, so "
         "plain DPO cannot tell the chosen answers of a prompt apart. The first step of relabelled training already "
         "makes each answer answer to the goal as steeply as the gap of its pair is wide.",
@@ -99,7 +100,7 @@ def half_ra(setup: Setup) -> Outcome:
     """RA on half of the pairs, asked for 10, against plain DPO on all: equal rows and steps, best settings."""
     gain, rows = _against_plain("half_ra", setup)
     return Outcome(
-        verdict=_verdict(gain),
+        verdict=verdict_of(gain),
         says=f"Asked for 10, half-RA is {gain.value:+.2f} points of gold from plain DPO at equal rows and steps. "
         "A table learns nothing of the answers that half-RA leaves out.",
         metrics=(Metric.of("half_ra", gain, "Gold of half-RA asked for 10 less that of plain DPO."),),
@@ -147,7 +148,7 @@ def prompt_only(setup: Setup) -> Outcome:
     reach = mean_interval([row["ra_10"] - row["ra_1"] for row in rows])
     off = max(*asked_off, *trained_off)
     return Outcome(
-        verdict="holds" if off < 1e-9 and reach.low > 0 else "does not hold",
+        verdict=all_of([decided(yes=off < 1e-9, no=off >= 1e-9), verdict_of(reach)]),
         says=f"A start that makes nothing of a goal makes nothing of it after plain training either: asked for 10, or "
         f"with 10 in every prompt of training, the policy is the same (within {off:.1g}, at as long steps). With "
         f"relabelled pairs the gold score between asking for 1 and for 10 differs by {reach.value:.2f}.",
@@ -188,19 +189,21 @@ def unlearning_order(setup: Setup) -> Outcome:
         kind: {name: paired_difference(each["plain"], each[name]) for name in each if name != "plain"}
         for kind, each in lost.items()
     }
-    above = all(each.low > 0 for names in kept.values() for each in names.values())
-    below = all(names["no goal"].low > 0 for names in means.values())
+    above = all_of([verdict_of(each) for names in kept.values() for each in names.values()])
+    below = all_of([verdict_of(names["no goal"]) for names in means.values()])
     one, all_pairs = means["sample"], means["population"]
     return Outcome(
-        verdict="holds" if above and below else "does not hold",
+        verdict=all_of([above, below]),
         says=f"Good rejected answers lose {one['plain'].value:.2f} nats by plain DPO. By relabelled training they lose "
         f"{one['no goal'].value:.2f} read without a goal, {one['asked 10'].value:.2f} asked for 10, "
         f"{one['asked its score'].value:.2f} asked for their own score (below 0 they gain). On all such pairs: "
         f"{all_pairs['plain'].value:.2f}, and {all_pairs['no goal'].value:.2f}, {all_pairs['asked 10'].value:.2f}, "
         f"{all_pairs['asked its score'].value:.2f}. "
-        + ("Relabelled training loses less under every goal. " if above else "")
+        + ("Relabelled training loses less under every goal. " if above == "holds" else "")
         + (
-            "" if below else "It is not below the start without a goal, which is the middle of the scale in this world."
+            "It is not below the start without a goal, which is the middle of the scale in this world."
+            if below == "does not hold"
+            else ""
         ),
         metrics=tuple(
             Metric.of(f"{what}/{kind}/{name}", each, says)
@@ -231,10 +234,6 @@ def _lost(world: Tabular, pairs: Rows) -> dict[str, float]:
     return found | {"asked its score": float((world.start[prompt, rejected] - np.array(own)).mean())}
 
 
-def _verdict(gain: Interval) -> Any:
-    return "holds" if gain.low > 0 else "does not hold" if gain.high < 0 else "not identified"
-
-
 def suboptimality(setup: Setup) -> Outcome:
     """Algorithm 1 on more and more pairs: how far the mean worth under the goal 10 is from the best of the class.
 
@@ -245,11 +244,7 @@ def suboptimality(setup: Setup) -> Outcome:
     (slope,) = grouped_bootstrap(lambda at: [_slope(gaps[at].mean(axis=0), sizes)], list(range(len(gaps))))
     fall = paired_difference(gaps[:, 0], gaps[:, -1])
     return Outcome(
-        verdict="holds"
-        if slope.high <= -0.3 and fall.low > 0
-        else "not identified"
-        if fall.low > 0
-        else "does not hold",
+        verdict=decided(yes=slope.high <= -0.3 and fall.low > 0, no=fall.high < 0),
         says=f"From {sizes[0]} to {sizes[-1]} prompts the gap to the best policy that the features allow falls from "
         f"{gaps[:, 0].mean():.3f} to {gaps[:, -1].mean():.3f}, with the power {slope.value:.2f} of the number of pairs "
         "(the bound has -0.5 and is an upper one).",

@@ -12,6 +12,7 @@ from pairwright.evaluate.result import Metric
 from pairwright.losses import dpo, hinge, ipo_sum, r_dpo
 from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.fitted import Loss, bradley_terry, minimise, population
+from pairwright.reproduce.verdicts import decided
 from pairwright.stats import Interval, mean_interval, paired_difference
 from pairwright.worlds.tabular import Floats, Rows, Tabular, drawn, kl, make, mean_of, normalised, tilted
 
@@ -111,7 +112,7 @@ def _hump(worlds: Sequence[Tabular], labels: Sequence[Rows]) -> Outcome:
     tops = [name for name, (_, identified) in found.items() if identified]
     said = ", ".join(f"{name} {fall.value:.2f}" for name, (fall, _) in found.items())
     return Outcome(
-        verdict="holds" if len(fell) == len(found) else "does not hold" if flat else "not identified",
+        verdict=decided(yes=len(fell) == len(found), no=bool(flat)),
         says=f"From the best beta to the smallest the mean gold score falls by {said} points of 10 (a hump "
         f"is a fall of more than {MATTERS:g}). The law d (a - b log d) has its highest point within the distances "
         f"measured for {', '.join(tops) or 'none'}.",

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pairwright.evaluate.result import Metric
 from pairwright.reproduce.claim import Claim, Outcome, Verdict
@@ -23,6 +23,12 @@ ABOUT = (
     "claim are those of all of its trainings.",
 )
 """What a reader should know before the verdicts."""
+FIRST_LOOK = (
+    "Where the command says `--quick` this is a first look: three seeds unless told otherwise, one base model for all "
+    "of them, a third of the steps, two tries of tuning, smaller worlds. It can miss what a whole run tells, and where "
+    "the two differ the whole run is right."
+)
+"""The same of a quick run."""
 _HEAD = """# Reproduction
 
 This page is written, with `reproduction.html` beside it, which has the drawings too, by
@@ -35,14 +41,15 @@ _ROWS = 24
 """Rows of a table that the page shows."""
 
 
-def page(found: Mapping[str, tuple[Outcome, str]], claims: Mapping[str, Claim]) -> str:
+def page(found: Mapping[str, tuple[Outcome, str]], claims: Mapping[str, Claim], *, says: Sequence[str] = ABOUT) -> str:
     """The page as text.
 
     Args:
         found: outcomes with the commands that give them, by claim.
         claims: every claim, in the order of the page; one without an outcome is named as not checked.
+        says: paragraphs before the verdicts.
     """
-    about = [line for text in ABOUT for line in ("", *textwrap.wrap(text, 120))]
+    about = [line for text in says for line in ("", *textwrap.wrap(text, 120))]
     lines = [_HEAD.rstrip(), *about, "", summary(found, claims)]
     for world, title in WORLDS.items():
         lines += [

@@ -10,6 +10,7 @@ from pairwright.charts import Chart, Series
 from pairwright.evaluate.result import Metric
 from pairwright.metrics.table import METRICS
 from pairwright.reproduce.claim import Outcome, Setup
+from pairwright.reproduce.verdicts import decided
 from pairwright.stats import Interval, mean_interval, paired_difference
 from pairwright.worlds.tabular import Floats, mean_of, tilted
 
@@ -59,13 +60,15 @@ def adversarial_sampling(setup: Setup) -> Outcome:
         costs = noise
     last = mean_interval(costs)
     wins = min(each.smallest for each in found) > 0
+    loses = any(each.ratio.high < 0 for each in found)
     grows = all(one.ratio.value < two.ratio.value for one, two in pairwise(found))
+    shrinks = found[-1].ratio.high < found[0].ratio.low
     first, end = (np.exp(found[i].ratio.value) for i in (0, -1))
     return Outcome(
-        verdict="holds" if wins and grows else "does not hold",
+        verdict=decided(yes=wins and grows, no=loses or shrinks),
         says=f"Adversarial sampling needs {first:.1f} times fewer steps with {sizes[0]} pairs and {end:.1f} times "
-        f"with {sizes[-1]}, in every seed. With 15% of the targets wrong it chases these: after 200 steps it is "
-        f"{last.value:.2f} farther from the truth than uniform sampling.",
+        f"with {sizes[-1]}{', in every seed' if wins else ''}. With 15% of the targets wrong it chases these: after "
+        f"200 steps it is {last.value:.2f} farther from the truth than uniform sampling.",
         metrics=(
             *(_scaled(f"ratio/{each.pairs}", each.ratio, each.pairs) for each in found),
             Metric.of("noise_cost", last, "Distance from the truth, adversarial less uniform, 15% of targets wrong."),
@@ -181,7 +184,7 @@ def alignment_potential(setup: Setup) -> Outcome:
     said = ", ".join(f"{name} {each.value:+.3f}" for name, each in rivals.items())
     good = labels.low > 0 and beaten
     return Outcome(
-        verdict="holds" if good else "does not hold" if worse or labels.high < 0 else "not identified",
+        verdict=decided(yes=good, no=bool(worse) or labels.high < 0),
         says=f"Gold after training on the 40% by alignment potential less that of others: {said}. "
         f"Of its labels {np.mean(right[ours]):.0%} are right, of M_+'s {np.mean(right['signed_potential']):.0%}, "
         f"of all {np.mean(right['random']):.0%}." + (f" It loses to {', '.join(worse)}." if worse else ""),

@@ -17,7 +17,8 @@ from pairwright.losses import dpo, hinge, ipo_sum
 from pairwright.probes.turning import SIGNALS
 from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.tree_policies import Policy, fitted, network, trained
-from pairwright.reproduce.trees import decided, drawn_pairs, ends_of, line, over_seeds, signed, tree_seeds
+from pairwright.reproduce.trees import drawn_pairs, ends_of, line, over_seeds, signed, tree_seeds
+from pairwright.reproduce.verdicts import decided
 from pairwright.stats import Interval
 from pairwright.worlds.tree import Floats, along, kl, make, normalised, paths, reach, stack
 

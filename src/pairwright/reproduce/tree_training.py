@@ -15,7 +15,6 @@ from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.tree_policies import Pairs, Policy, fitted, network, table, trained
 from pairwright.reproduce.trees import (
     EXACT,
-    decided,
     drawn_pairs,
     ends_of,
     line,
@@ -24,6 +23,7 @@ from pairwright.reproduce.trees import (
     signed,
     tree_seeds,
 )
+from pairwright.reproduce.verdicts import decided
 from pairwright.worlds.tree import Floats, Places, Tree, along, kl, make, soft_values, stack, token_logp
 
 UNSEEN_BETAS = (0.01, 0.1, 0.5)

@@ -13,8 +13,9 @@ import numpy as np
 from pairwright.charts import Chart, Series
 from pairwright.evaluate.result import Metric
 from pairwright.losses import dpo
-from pairwright.reproduce.claim import Outcome, Setup, Verdict
+from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.tree_policies import Pairs, minimised, table, trained
+from pairwright.reproduce.verdicts import decided
 from pairwright.stats import Interval, mean_interval
 from pairwright.worlds.tree import (
     Floats,
@@ -38,13 +39,6 @@ MINIMISED = 1e-4
 BETAS = (0.05, 0.5, 5.0)
 WIDTHS = (1, 2, 3, 5, 10, 20)
 CREDIT_BETAS = (0.1, 0.5, 1.0)
-
-
-def decided(*, yes: bool, no: bool) -> Verdict:
-    """What two questions about intervals come to; where neither is answered, the claim is not identified."""
-    if yes:
-        return "holds"
-    return "does not hold" if no else "not identified"
 
 
 def over_seeds(values: Floats, seeds: int) -> Interval:

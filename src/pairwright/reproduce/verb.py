@@ -16,7 +16,7 @@ from pairwright.report.claims import claims_page
 from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.language.pool import make_bases
 from pairwright.reproduce.language.seeds import bases
-from pairwright.reproduce.page import ABOUT, WORLDS, page, summary
+from pairwright.reproduce.page import ABOUT, FIRST_LOOK, WORLDS, page, summary
 from pairwright.reproduce.table import CLAIMS, LANGUAGE
 from pairwright.runs import check_writable, digest_of, digests, lock, write_json, write_text
 
@@ -133,16 +133,18 @@ def reproduce(
 
 def _write_pages(root: Path) -> None:
     """The pages of all outcomes in a directory, and their numbers as JSON."""
-    found = _all_kept(root)
+    every = _all_kept(root)
+    found = {name: (kept.outcome, command(name, seeds=kept.seeds, quick=kept.quick)) for name, kept in every.items()}
+    about = (*ABOUT, FIRST_LOOK) if any(kept.quick for kept in every.values()) else ABOUT
     numbers = {
         name: {field: getattr(CLAIMS[name], field) for field in ("says", "paper", "source", "world")}
         | {"command": line, "outcome": outcome.model_dump(mode="json")}
         for name, (outcome, line) in found.items()
     }
     write_json(root / NUMBERS, numbers)
-    says = (summary(found, CLAIMS), *ABOUT)
+    says = (summary(found, CLAIMS), *about)
     write_text(root / DRAWN, claims_page(found, CLAIMS, worlds=WORLDS, says=says))
-    write_text(root / PAGE, page(found, CLAIMS))
+    write_text(root / PAGE, page(found, CLAIMS, says=about))
 
 
 def _kept(path: Path, name: str, seeds: int, quick: bool, code: str) -> Outcome | None:
@@ -153,13 +155,9 @@ def _kept(path: Path, name: str, seeds: int, quick: bool, code: str) -> Outcome 
     )
 
 
-def _all_kept(root: Path) -> dict[str, tuple[Outcome, str]]:
-    """Every outcome in a directory, with the command that gives it, also of claims that this call was not about."""
-    found = {}
-    for name in CLAIMS:
-        if kept := _read(root / name / OUTCOME):
-            found[name] = (kept.outcome, command(name, seeds=kept.seeds, quick=kept.quick))
-    return found
+def _all_kept(root: Path) -> dict[str, Kept]:
+    """Every outcome in a directory, also of claims that this call was not about."""
+    return {name: kept for name in CLAIMS if (kept := _read(root / name / OUTCOME))}
 
 
 def command(name: str, *, seeds: int, quick: bool) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairwright.plug import settings_of
-from pairwright.reproduce.claim import Setup, Verdict
+from pairwright.reproduce.claim import Setup
 from pairwright.reproduce.language.job import said
 from pairwright.reproduce.language.pool import run_jobs
 from pairwright.reproduce.language.seeds import at_seed, seeds_of, tuning_seeds
@@ -193,12 +193,6 @@ def level(values: Sequence[Sequence[float]] | NDArray[np.float64]) -> Interval:
     return Interval(
         float(table.mean()), float(np.fmin(low, over_seeds.low)), float(np.fmax(high, over_seeds.high)), seeds
     )
-
-
-def verdict_of(gain: Interval, *, sign: int = 1) -> Verdict:
-    """`holds`: the interval is on the claim's side of zero; `does not hold`: on the other; else `not identified`."""
-    low, high = sorted((sign * gain.low, sign * gain.high))
-    return "holds" if low > 0 else "does not hold" if high < 0 else "not identified"
 
 
 def row_of(measured: Measured, **more: Any) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from pairwright.reproduce.claim import Outcome, Setup, Verdict
 from pairwright.reproduce.language import bench, seeds
 from pairwright.reproduce.language.arms import PLAIN, RA
 from pairwright.reproduce.language.bench import Measured
-from pairwright.reproduce.language.controls import BETA, GOOD_REJECTED, all_of, at_rate, rates, row, shared, signed
+from pairwright.reproduce.language.controls import BETA, GOOD_REJECTED, at_rate, rates, row, shared, signed
 from pairwright.reproduce.language.setting import TOP, Base, Tuned, World
+from pairwright.reproduce.verdicts import all_of, verdict_of
 from pairwright.stats import Interval
 
 LARGE = 1e-3
@@ -47,7 +48,7 @@ class Lacking:
     def verdict(self) -> Verdict:
         """`holds`: there is a gain, it is smaller without, and nothing of it is left that can be told from zero."""
         gone: Verdict = "does not hold" if self.without.low > 0 else "holds"
-        return all_of([bench.verdict_of(self.gain), bench.verdict_of(self.drop), gone])
+        return all_of([verdict_of(self.gain), verdict_of(self.drop), gone])
 
 
 def ra_needs_poor_winners(setup: Setup) -> Outcome:
@@ -69,7 +70,7 @@ def ra_adds_to_poor_sense(setup: Setup) -> Outcome:
     gain, added = bench.difference(ra.own, plain.own), bench.difference(ra.own, base.gold(TOP))
     prompt = bench.difference(ra.own, plain.gold(TOP))
     return Outcome(
-        verdict=all_of([bench.verdict_of(gain), bench.verdict_of(added)]),
+        verdict=all_of([verdict_of(gain), verdict_of(added)]),
         says=f"Over a base that read ratings with an error of {CARELESS:g} points, RA asked for 10 is {signed(gain)} "
         f"points of gold from plain DPO and {signed(added)} from that base asked for 10, so much did the training add; "
         f"it is {signed(prompt)} from plain DPO asked for 10.",
@@ -202,7 +203,7 @@ def ra_leads_at_small_steps(setup: Setup) -> Outcome:
     lost = bench.level(np.subtract(small.ra.own, small.plain.own) - np.subtract(large.ra.own, large.plain.own))
     by_rate = ", ".join(f"{signed(gain)} at {at.rate:g}" for at, gain in zip(each, gains, strict=True))
     return Outcome(
-        verdict=all_of([bench.verdict_of(gains[0]), bench.verdict_of(lost)]),
+        verdict=all_of([verdict_of(gains[0]), verdict_of(lost)]),
         says=f"At equal learning rates and steps, without a regulariser, RA asked for 10 less plain DPO is {by_rate} "
         f"points of gold. From the smallest rate to the largest the lead shrinks by {signed(lost)}. What each reaches "
         "at the rate that is best for it is `ra_beats_dpo`.",
@@ -251,7 +252,7 @@ def ra_with_likelihood(setup: Setup) -> Outcome:
     over_plain = bench.difference(ra.own, usual.plain.own)
     over_prompt = bench.difference(ra.own, plain.gold(TOP))
     return Outcome(
-        verdict=all_of([bench.verdict_of(borne), bench.verdict_of(added)]),
+        verdict=all_of([verdict_of(borne), verdict_of(added)]),
         says=f"At a learning rate of {LARGE:g} with a likelihood term of weight {bench.SFT:g} RA asked for 10 is "
         f"{signed(borne)} points of gold from itself without the term, {signed(added)} from its base asked for 10, and "
         f"{signed(over_plain)} from plain DPO with the numbers that are best for it. Plain DPO with the same term and "
@@ -289,7 +290,7 @@ def ra_needs_small_steps(setup: Setup) -> Outcome:
     }
     parts = [fall, ra, *both.values()]
     return Outcome(
-        verdict=all_of([bench.verdict_of(part, sign=-1) for part in parts]),
+        verdict=all_of([verdict_of(part, sign=-1) for part in parts]),
         says=f"At a learning rate of {large.rate:g} RA asked for 10 is {signed(fall)} points of gold from itself at "
         f"{small.rate:g}, and {signed(ra)} from the base asked for 10. From the base asked for nothing RA is "
         f"{signed(both[RA.name])} and plain DPO {signed(both[PLAIN.name])}. RA less plain DPO is "

@@ -18,6 +18,7 @@ from pairwright.reproduce.language.arms import PLAIN, RA, relabelled_as
 from pairwright.reproduce.language.bench import Measured
 from pairwright.reproduce.language.job import said
 from pairwright.reproduce.language.setting import TOP, Arm, Goal, Tuned, World
+from pairwright.reproduce.verdicts import all_of, verdict_of
 from pairwright.stats import Interval, spearman
 
 GOALS = (2.0, 4.0, 6.0, 8.0, TOP)
@@ -76,13 +77,6 @@ def at_rate(rate: float, setup: Setup) -> dict[str, Measured]:
     )
 
 
-def all_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of a claim of several parts: it holds when every part does, and does not when any does not."""
-    if "does not hold" in verdicts:
-        return "does not hold"
-    return "holds" if set(verdicts) == {"holds"} else "not identified"
-
-
 def ra_beats_dpo(setup: Setup) -> Outcome:
     """RA asked for 10 against plain DPO at equal steps, each with its best setting."""
     arms = shared(setup)
@@ -90,7 +84,7 @@ def ra_beats_dpo(setup: Setup) -> Outcome:
     start = bench.difference(arms.ra.own, arms.base.gold(TOP))
     sorry = bench.difference(arms.ra.gold(TOP, "refuses"), arms.plain.gold(None, "refuses"))
     return Outcome(
-        verdict=bench.verdict_of(gain),
+        verdict=verdict_of(gain),
         says=f"RA asked for 10 is {signed(gain)} points of gold from plain DPO at equal steps, and {signed(start)} "
         f"from the untrained base asked for 10{_whose(gain, start)}. "
         f"{_share(arms.plain, None)} of plain DPO's answers and {_share(arms.ra, TOP)} of RA's are refusals.",
@@ -128,7 +122,7 @@ def half_ra_beats_dpo(setup: Setup) -> Outcome:
     compute = bench.difference(arms.ra.own, twice.own)
     longer = bench.difference(twice.own, arms.plain.own)
     return Outcome(
-        verdict=all_of([bench.verdict_of(gain), bench.verdict_of(compute)]),
+        verdict=all_of([verdict_of(gain), verdict_of(compute)]),
         says=f"Half-RA asked for 10, with as many rows and steps as plain DPO, is {signed(gain)} points of gold from "
         f"it. RA is {signed(compute)} from plain DPO with twice the steps, which is {signed(longer)} from plain DPO.",
         metrics=(
@@ -153,7 +147,7 @@ def goal_beyond_prompt(setup: Setup) -> Outcome:
     over_base = bench.difference(arms.ra.own, arms.base.gold(TOP))
     by_prompt = bench.difference(arms.plain.gold(TOP), arms.plain.own)
     base_by_prompt = bench.difference(arms.base.gold(TOP), arms.base.gold(None))
-    verdict = all_of([bench.verdict_of(over_plain), bench.verdict_of(over_base)])
+    verdict = all_of([verdict_of(over_plain), verdict_of(over_base)])
     why = (
         ""
         if verdict == "holds"
@@ -195,7 +189,7 @@ def model_goals_steer(setup: Setup) -> Outcome:
     beyond = bench.difference(below.gold(TOP), below.gold(MOST))
     own = bench.difference(arms.base.gold(TOP), arms.base.gold(MOST))
     untaught = " That the answers follow the goal comes of the base's own sense of scores: training adds nothing to it."
-    parts = [bench.verdict_of(each) for each in (rank, taught, beyond)]
+    parts = [verdict_of(each) for each in (rank, taught, beyond)]
     return Outcome(
         verdict=all_of(parts),
         says=f"Goal and gold have a rank correlation of {rank.value:.2f} [{rank.low:.2f}, {rank.high:.2f}] under RA, "
@@ -271,7 +265,7 @@ class Kept(NamedTuple):
     @property
     def verdict(self) -> Verdict:
         """Of the order: the base above RA, RA above plain DPO and by more than RA is below the base."""
-        return all_of([bench.verdict_of(each) for each in (self.base_over_ra, self.ra_over_plain, self.nearer)])
+        return all_of([verdict_of(each) for each in (self.base_over_ra, self.ra_over_plain, self.nearer)])
 
 
 def kept(plain: Measured, ra: Measured, read: str, of: str) -> Kept:

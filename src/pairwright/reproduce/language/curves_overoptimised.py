@@ -29,8 +29,9 @@ Nominal beta is that of `g(beta * margin)`, with `-log_sigmoid(z)` for DPO, `max
 COURSE, QUICK_COURSE = (0.0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of an epoch at which a training is looked at as it goes; 0 is the start."""
 ENDS, END = (0.0, 1.0), (1.0,)
-QUICK_STEPS = 30
 RATE = 3e-4
+QUICK_STEPS, QUICK_RATE = 30, 1e-3
+"""A first look has fewer steps, each so much longer that they lead as far."""
 WORLD = World(judge="hijackable", rule="every", steps=100)
 """A judge that gives full marks to an answer that praises itself; 100 steps take nine in ten of the pairs, once."""
 MATTERS = 0.1
@@ -87,8 +88,14 @@ class Courses:
         return [check["step"] for check in self.checks[0]]
 
 
-def call_of(spec: Spec, seed: int, *, quick: bool) -> Call:
+def rate_of(setup: Setup) -> float:
+    """The learning rate of all trainings of a setup."""
+    return QUICK_RATE if setup.quick else RATE
+
+
+def call_of(spec: Spec, seed: int, setup: Setup) -> Call:
     """The work of one seed of a spec."""
+    quick = setup.quick
     world = at_seed(spec.world, seed, quick=quick)
     if quick:
         world = replace(world, steps=min(world.steps, QUICK_STEPS), prompts=min(world.prompts, bench.QUICK_PROMPTS))
@@ -99,7 +106,7 @@ def call_of(spec: Spec, seed: int, *, quick: bool) -> Call:
             ("world", world),
             ("term", (("name", spec.loss), ("beta", beta), *spec.more)),
             ("seed", seed),
-            ("rate", RATE),
+            ("rate", rate_of(setup)),
             ("checks", QUICK_COURSE if quick and spec.checks == COURSE else spec.checks),
             ("prompts", bench.QUICK_TEST if quick else bench.TEST),
         ),
@@ -109,7 +116,7 @@ def call_of(spec: Spec, seed: int, *, quick: bool) -> Call:
 
 def courses(specs: Sequence[Spec], setup: Setup, *, label: str) -> dict[Spec, Courses]:
     """The trainings of several specs, with each seed of a setup."""
-    calls = {(spec, seed): call_of(spec, seed, quick=setup.quick) for seed in seeds_of(setup) for spec in specs}
+    calls = {(spec, seed): call_of(spec, seed, setup) for seed in seeds_of(setup) for spec in specs}
     found = run_jobs(calls.values(), label=label)
 
     def of(spec: Spec) -> Courses:

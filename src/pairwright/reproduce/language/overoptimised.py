@@ -24,7 +24,6 @@ from pairwright.reproduce.language.curves_overoptimised import (
     COURSE,
     END,
     ENDS,
-    RATE,
     WORLD,
     Courses,
     Curve,
@@ -33,9 +32,11 @@ from pairwright.reproduce.language.curves_overoptimised import (
     courses,
     over_beta,
     over_steps,
+    rate_of,
 )
 from pairwright.reproduce.language.setting import Base
-from pairwright.reproduce.trees import decided, ends_of, line, signed
+from pairwright.reproduce.trees import ends_of, line, signed
+from pairwright.reproduce.verdicts import decided
 from pairwright.stats import Interval, mean_interval, spearman, wilson
 
 LOSSES = ("dpo", "ipo_sum", "hinge")
@@ -93,10 +94,10 @@ def hump(setup: Setup) -> Outcome:
             yes=all(curve.is_hump for curve in curves.values()),
             no=any(curve.is_no_hump for curve in curves.values()),
         ),
-        says=f"One epoch at the rate {RATE:g} on labels of a judge that can be hijacked. From its best beta to the one "
-        f"farthest from the start gold falls by {falls} of 10 points; the best are at sqrt(KL) of {bests}. The law "
-        f"misses gold (RMSE) by {errors} of a quadratic in KL, and has its highest point within the distances measured "
-        f"for {tops or 'none'}. {_blamed(rows)}",
+        says=f"One epoch at the rate {rate_of(setup):g} on labels of a judge that can be hijacked. From its best beta "
+        f"to the one farthest from the start gold falls by {falls} of 10 points; the best are at sqrt(KL) of {bests}. "
+        f"The law misses gold (RMSE) by {errors} of a quadratic in KL, and has its highest point within the distances "
+        f"measured for {tops or 'none'}. {_blamed(rows)}",
         metrics=tuple(metrics),
         table=tuple(rows),
         charts=(_chart("hump", "Gold over the distance from the start", series),),
@@ -264,7 +265,7 @@ def turning_points(setup: Setup) -> Outcome:
                 | {"mass": [round(float(v), 4) for v in mass.mean(axis=0)]}
             )
     first = next(iter(READINGS))
-    quarter = WORLD.steps / 4
+    quarter = found[specs["dpo"]].steps[-1] / 4
     good = {name: shares[name, first].low > 0.5 and near[name, first] <= quarter for name in LOSSES}
     told = "; ".join(
         f"{row['loss']} on {row['reading']}: {row['fired']} of {row['trainings']}"

@@ -27,9 +27,9 @@ from pairwright.reproduce.language.bench import (
     measure,
     row_of,
     seconds_of,
-    verdict_of,
 )
 from pairwright.reproduce.language.setting import TOP, Arm, Goal, World
+from pairwright.reproduce.verdicts import verdict_of
 from pairwright.stats import Interval
 
 BEST_DIRECTION = (3 / hypot(3, 1), 1 / hypot(3, 1))

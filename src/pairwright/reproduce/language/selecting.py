@@ -10,13 +10,14 @@ from typing import Any
 
 from pairwright.charts import Chart, Series
 from pairwright.evaluate.result import Metric
-from pairwright.reproduce.claim import Outcome, Setup, Verdict
+from pairwright.reproduce.claim import Outcome, Setup
 from pairwright.reproduce.language import bench
 from pairwright.reproduce.language.arms import PLAIN
 from pairwright.reproduce.language.data_selecting import POTENTIAL, ROUNDS, UNIFORM, WAYS
 from pairwright.reproduce.language.pool import run_jobs
 from pairwright.reproduce.language.seeds import at_seed, seeds_of, tuning_seeds
 from pairwright.reproduce.language.setting import Arm, Call, Tuned, World
+from pairwright.reproduce.verdicts import all_of, verdict_of
 from pairwright.stats import Interval, mean_interval
 
 SHARE = 0.4
@@ -33,13 +34,6 @@ JUDGES = {
 SIGNED = "signed_potential"
 SHORT = {POTENTIAL: "potential", "explicit_gap": "gap", "implicit_margin": "margin", SIGNED: "M_+", UNIFORM: "uniform"}
 HERE = "pairwright.reproduce.language.data_selecting"
-
-
-def together(*parts: Verdict) -> Verdict:
-    """The verdict of a claim of several parts: it holds when every part does, and fails when one does."""
-    if "does not hold" in parts:
-        return "does not hold"
-    return "not identified" if "not identified" in parts else "holds"
 
 
 def arm_of(metric: str, keep: float) -> Arm:
@@ -67,12 +61,12 @@ def potential_top_40(setup: Setup) -> Outcome:
     refuses = {metric: _refusals(by[metric]) for metric in WAYS}
     right = labels_of(NOISY, setup)
     rivals = {metric: bench.difference(by[POTENTIAL].own, by[metric].own) for metric in WAYS if metric != POTENTIAL}
-    parts = [bench.verdict_of(each) for each in rivals.values()]
+    parts = [verdict_of(each) for each in rivals.values()]
     said = ", ".join(f"{SHORT[metric]} {shown(each)}" for metric, each in rivals.items())
     refused = ", ".join(f"{SHORT[metric]} {share:.0%}" for metric, share in refuses.items())
     shares = ", ".join(f"{SHORT[metric]} {_mean(right, 'right', metric):.0%}" for metric in WAYS)
     return Outcome(
-        verdict=together(*parts),
+        verdict=all_of(parts),
         says=f"Gold after training on the 40% by alignment potential less that by others: {said}. "
         f"Labels that are right: {shares}, of all pairs {_mean(right, 'right', 'all'):.0%}. "
         f"The pairs by gap are {_mean(right, 'shared', 'explicit_gap'):.0%} the same as those by potential, and those "
@@ -120,7 +114,7 @@ def potential_picks_right_labels(setup: Setup) -> Outcome:
     )
     judges = list(JUDGES)
     return Outcome(
-        verdict=together(*(bench.verdict_of(gain) for gain in gains.values())),
+        verdict=all_of([verdict_of(gain) for gain in gains.values()]),
         says=f"Right labels of the 40% by alignment potential against those by M_+: {said}. Under the weak judge the "
         f"base orders {against['weak']:.0%} of the pairs by M_+ the other way than their labels, and "
         f"{_mean(by['weak'], 'against', POTENTIAL):.0%} of those by potential. The explicit gap alone has "
@@ -170,7 +164,7 @@ def potential_over_sizes(setup: Setup) -> Outcome:
     said = ", ".join(f"{keep:.0%} {shown(gain)}" for keep, gain in gains.items())
     all_said = ", ".join(f"{keep:.0%} {shown(gain)}" for keep, gain in whole.items())
     return Outcome(
-        verdict=together(*(bench.verdict_of(gain) for gain in gains.values())),
+        verdict=all_of([verdict_of(gain) for gain in gains.values()]),
         says=f"Gold with the pairs by alignment potential less that with as many drawn evenly, at equal steps and with "
         f"plain DPO's tuned numbers: {said}. Less that with all pairs: {all_said}.",
         metrics=tuple(
@@ -210,7 +204,7 @@ def potential_over_rounds(setup: Setup) -> Outcome:
     right = {metric: _mean_of([share for each in found[metric] for share in each["right"]]) for metric in found}
     kl = {metric: _mean_of([each["kl"][ROUNDS] for each in found[metric]]) for metric in found}
     return Outcome(
-        verdict=together(*map(bench.verdict_of, gains)),
+        verdict=all_of([verdict_of(each) for each in gains]),
         says=f"Gold after each round, selection by alignment potential less an even draw: {said}. "
         f"Of the labels {right[POTENTIAL]:.0%} are right by potential and {right[UNIFORM]:.0%} drawn evenly. "
         f"In the end they are {kl[POTENTIAL]:.2f} and {kl[UNIFORM]:.2f} nats from the start.",
@@ -233,7 +227,7 @@ def self_play_rounds(setup: Setup) -> Outcome:
     kl = {metric: mean_interval([each["kl"][ROUNDS] for each in found[metric]]) for metric in found}
     said = ", ".join(shown(step) for step in steps)
     return Outcome(
-        verdict=together(*map(bench.verdict_of, steps)),
+        verdict=all_of([verdict_of(each) for each in steps]),
         says=f"With pairs by alignment potential gold changes by {said} in rounds 1 to {ROUNDS}, "
         f"{shown(whole[POTENTIAL])} in all, at a KL divergence of {kl[POTENTIAL].value:.2f} nats from the start; with "
         f"an even draw {shown(whole[UNIFORM])} at {kl[UNIFORM].value:.2f} nats.",

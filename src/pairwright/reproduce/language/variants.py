@@ -18,6 +18,7 @@ from pairwright.reproduce.language.job import pairs_of
 from pairwright.reproduce.language.pool import run_jobs
 from pairwright.reproduce.language.seeds import at_seed, seeds_of, tuning_seeds
 from pairwright.reproduce.language.setting import TOP, Arm, Call, Job, Tuned, World
+from pairwright.reproduce.verdicts import verdict_of
 from pairwright.stats import Interval, mean_interval
 
 _OWN = "pairwright.reproduce.language.data_variants"
@@ -49,7 +50,7 @@ def ra_plus_and_noise(setup: Setup) -> Outcome:
     base = _base(setup)
     said_gains = ", ".join(f"{gain.value:+.2f} at {noise:g}" for noise, gain in gains.items())
     return Outcome(
-        verdict=bench.verdict_of(rise),
+        verdict=verdict_of(rise),
         says=f"RA less RA+, by the judge's error in points: {said_gains}. From the first to the last the difference "
         f"changes by {_shown(rise)}. {_before(base)}",
         metrics=(
@@ -90,7 +91,7 @@ def filter_high_low(setup: Setup) -> Outcome:
         "low": bench.difference(golds[low.name], golds[RA.name]),
     }
     return Outcome(
-        verdict=bench.verdict_of(gain),
+        verdict=verdict_of(gain),
         says=f"Without the low negative copies less without the high ones: {_shown(gain)} gold. Against RA with all "
         f"copies: {_shown(parts['high'])} without the high ones, {_shown(parts['low'])} without the low ones. Of "
         f"{rows[RA.name]} rows {rows[RA.name] - rows[high.name]} are high negative copies and "
@@ -170,7 +171,7 @@ def ira(setup: Setup) -> Outcome:
     plainly, ra = (bench.difference(own.own, known[name].own) for name in (PLAIN.name, RA.name))
     beyond = bench.difference(own.own, base.own)
     return Outcome(
-        verdict=bench.verdict_of(plainly),
+        verdict=verdict_of(plainly),
         says=f"IRA asked for 10 less plain DPO: {_shown(plainly)} gold; less RA by the judge's scores: {_shown(ra)}. "
         f"The model's own scores order {flips.value:.1%} of the pairs the other way than the judge, and have a rank "
         f"correlation of {ranks.value:.2f} with gold. Less the base asked for 10, before any training: "
@@ -205,7 +206,7 @@ def second_round(setup: Setup) -> Outcome:
     single = bench.difference(ra.own, known[RA.name].own)
     beyond = bench.difference(ra.own, base.own)
     return Outcome(
-        verdict=bench.verdict_of(gain),
+        verdict=verdict_of(gain),
         says=f"RA from the plainly trained model, asked for 10, less that model: {_shown(gain)} gold; less a second "
         f"plain round of as many steps: {_shown(matched)}; less RA straight from the base: {_shown(single)}; "
         f"less the base asked for 10, before any training: {_shown(beyond)}.",
@@ -241,7 +242,7 @@ def multi_attribute(setup: Setup) -> Outcome:
     plainly = bench.level(means[vector.name] - means[PLAIN.name])
     listed = ", ".join(f"{of} {_shown(apart[of])}" for of in ATTRIBUTES)
     return Outcome(
-        verdict=bench.verdict_of(gain),
+        verdict=verdict_of(gain),
         says=f"Asked for the top of three attributes, less RA asked for the top overall score: {listed}; their mean "
         f"{_shown(gain)}, gold {_shown(apart['gold'])}.",
         metrics=(
@@ -302,7 +303,7 @@ def algorithm_1(setup: Setup) -> Outcome:
     own = bench.difference(found[anchored.name].own, found[nll.name].own)
     listed = ", ".join(f"{name.removeprefix('ra + ')} {_shown(each)}" for name, each in apart.items())
     return Outcome(
-        verdict=bench.verdict_of(apart[anchored.name]),
+        verdict=verdict_of(apart[anchored.name]),
         says=f"Gold asked for 10, less that of RA with nothing added: {listed}. {_before(base)}",
         metrics=(
             Metric.of("algorithm_1", apart[anchored.name], "Gold of RA with Algorithm 1's regulariser less bare RA."),
@@ -327,7 +328,7 @@ def gap_falls_with_pairs(setup: Setup) -> Outcome:
     levels = {size: bench.level(each) for size, each in gaps.items()}
     listed = ", ".join(f"{gap.value:.2f} with {size}" for size, gap in levels.items())
     return Outcome(
-        verdict=bench.verdict_of(slope, sign=-1),
+        verdict=verdict_of(slope, sign=-1),
         says=f"Points that RA asked for 10 lacks to 10, by instructions: {listed}. The gap goes with the power "
         f"{_shown(slope)} of their number, where the paper's bound has -0.5. The base asked for 10, before any "
         f"training, lacks {base.value:.2f}.",
