@@ -70,6 +70,7 @@ class Claim:
         world: in which it is tested.
         check: `module:function`, which takes a `Setup` and gives an `Outcome`; it is imported when the claim is run,
             so that a list of claims loads no torch.
+        seeds: how often it repeats its experiment when nothing else is asked for.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Claim:
     source: str
     world: World
     check: str
+    seeds: int = 5
 
     def run(self, setup: Setup) -> Outcome:
         """Check the claim."""
