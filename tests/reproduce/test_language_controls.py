@@ -220,8 +220,9 @@ def interval(value: float) -> Interval:
 @pytest.mark.parametrize(
     ("gain", "without", "verdict"),
     [
-        (1.0, 0.0, "holds"),
+        (1.0, -0.15, "holds"),  # at most 0.05 is left
         (1.0, -1.0, "holds"),
+        (1.0, 0.0, "not identified"),  # up to 0.2 may be left
         (1.0, 0.5, "does not hold"),  # less, but there
         (1.0, 1.5, "does not hold"),
         (-1.0, 0.0, "does not hold"),

@@ -17,7 +17,7 @@ from pairwright.reproduce.language.arms import PLAIN, RA
 from pairwright.reproduce.language.bench import Measured
 from pairwright.reproduce.language.controls import BETA, GOOD_REJECTED, at_rate, rates, row, shared, signed
 from pairwright.reproduce.language.setting import TOP, Base, Tuned, World
-from pairwright.reproduce.verdicts import all_of, verdict_of
+from pairwright.reproduce.verdicts import all_of, decided, verdict_of
 from pairwright.stats import Interval
 
 LARGE = 1e-3
@@ -26,6 +26,8 @@ LOW = 2.0
 """A low goal, to see whether the answers follow a goal at all."""
 CARELESS = 3.0
 """Standard deviation of the error of the ratings that a base with a poor sense of scores has read, in points."""
+LITTLE = 0.1
+"""Points of gold that do not matter."""
 POOR, HIGH = 4.0, 9.0
 """Chosen answers up to the first are poor winners; those from the second on are near the top."""
 
@@ -46,8 +48,11 @@ class Lacking:
 
     @property
     def verdict(self) -> Verdict:
-        """`holds`: there is a gain, it is smaller without, and nothing of it is left that can be told from zero."""
-        gone: Verdict = "does not hold" if self.without.low > 0 else "holds"
+        """`holds`: there is a gain, it is smaller without, and what is left is beyond doubt too little to matter.
+
+        That what is left cannot be told from zero is not enough: with few seeds a large rest cannot be either.
+        """
+        gone = decided(yes=self.without.high < LITTLE, no=self.without.low > 0)
         return all_of([verdict_of(self.gain), verdict_of(self.drop), gone])
 
 
@@ -133,7 +138,9 @@ def _fate(lacking: Lacking) -> str:
         return "more than before" if lacking.drop.high < 0 else "no less that can be told"
     if lacking.without.low > 0:
         return "less, but not gone"
-    return "turned round" if lacking.without.high < 0 else "gone"
+    if lacking.without.high < 0:
+        return "turned round"
+    return "gone" if lacking.without.high < LITTLE else "less, and what is left cannot be told"
 
 
 def chosen_in(world: World, *, seed: int = seeds.FIRST) -> dict[str, float]:
