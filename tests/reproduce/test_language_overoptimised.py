@@ -124,6 +124,19 @@ def test_ipo_is_not_the_mildest_where_it_goes_farthest(monkeypatch: pytest.Monke
     assert room.hump_ipo_mildest(SETUP).verdict == "does not hold"
 
 
+@pytest.mark.parametrize("world", [room.WORLD, room.LENGTH], ids=["hijackable", "length"])
+def test_a_first_look_goes_as_far_in_fewer_steps(world: World) -> None:
+    """As far as steps times their length: 100 of 3e-4 are 0.03, and so are 30 of 1e-3."""
+
+    def way(setup: Setup) -> tuple[int, float]:
+        told = dict(curves.call_of(curves.Spec(loss="dpo", beta=0.1, world=world), 3000, setup).settings)
+        return told["world"].steps, told["world"].steps * told["rate"]
+
+    whole, first = way(SETUP), way(Setup(seeds=3, quick=True))
+    assert first[0] < whole[0] / 3
+    assert first[1] == pytest.approx(whole[1]) == pytest.approx(0.03)
+
+
 def test_one_nominal_beta_is_half_as_much_for_ipo_sum() -> None:
     """(beta * margin - 1)^2 is least at a margin of 1 / beta, and ipo_sum at b at 1 / (2 b): so b = beta / 2."""
     told = {

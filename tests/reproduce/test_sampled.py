@@ -1,5 +1,7 @@
 """The sampled claims: the steps of which they are made, by hand or by another road."""
 
+from itertools import cycle
+
 import numpy as np
 import pytest
 
@@ -133,8 +135,56 @@ def test_plain_training_makes_nothing_of_a_goal() -> None:
     assert found.metric("trained").value < 1e-9
 
 
-def test_what_two_seeds_cannot_tell_does_not_speak_against_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That a goal alone does nothing is exact; how far relabelled pairs reach is a number of samples."""
-    reached = iter([1.0, 2.0, 5.0, 2.0, 1.0, 5.0])  # asked for 1, for 10, plain: +1 in one seed, -1 in the other
-    monkeypatch.setattr(arms, "_gold", lambda *_: next(reached))
-    assert arms.prompt_only(QUICK).verdict == "not identified"
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"), [(1, 1.1, "holds"), (-1, -1.1, "does not hold"), (1, -1, "not identified")]
+)
+def test_what_two_seeds_cannot_tell_does_not_speak_against_a_claim(
+    monkeypatch: pytest.MonkeyPatch, first: float, second: float, verdict: str
+) -> None:
+    """That a goal alone does nothing is exact; how far relabelled pairs reach, 1 to `1 + first`, is of samples."""
+    gold = iter([1.0, 1.0 + first, 5.0, 1.0, 1.0 + second, 5.0])  # of each seed: asked for 1, for 10, plain
+    monkeypatch.setattr(arms, "_gold", lambda *_: next(gold))
+    assert arms.prompt_only(QUICK).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("power", "verdict"), [(-0.5, "holds"), (-0.1, "not identified"), (0.5, "does not hold")], ids=str
+)
+def test_the_gap_has_to_fall_and_steeply(monkeypatch: pytest.MonkeyPatch, power: float, verdict: str) -> None:
+    """Gaps of `pairs ** power`, a little more in some worlds than in others; a slope of -0.3 is asked for."""
+    monkeypatch.setattr(arms, "_gap", lambda size, seed: float(size) ** power * (1 + 0.01 * seed))
+    found = arms.suboptimality(Setup(seeds=2))
+    assert found.metric("slope").value == pytest.approx(power)
+    assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("bare", "plain", "verdict"),
+    [(1.0, 5.0, "holds"), (-1.0, 5.0, "does not hold"), (5.0, 1.0, "does not hold"), (0.0, 5.0, "not identified")],
+)
+def test_the_order_of_unlearning_is_start_relabelled_plain(
+    monkeypatch: pytest.MonkeyPatch, bare: float, plain: float, verdict: str
+) -> None:
+    """Nats lost without a goal have to be above 0 and below those of plain DPO; seeds differ by 0.1 to either side."""
+    shifts = iter([0.1, 0.1, -0.1, -0.1])  # both kinds of pairs of the first seed, then of the second
+
+    def lost(*_: object) -> dict[str, float]:
+        shift = next(shifts)
+        return {"plain": plain - shift, **dict.fromkeys(("no goal", "asked 10", "asked its score"), bare + shift / 10)}
+
+    monkeypatch.setattr(arms, "_lost", lost)
+    assert arms.unlearning_order(Setup(seeds=2)).verdict == verdict
+
+
+@pytest.mark.parametrize(("adversary", "verdict"), [(True, "holds"), (False, "does not hold")])
+def test_the_adversary_has_to_be_the_faster_one(monkeypatch: pytest.MonkeyPatch, adversary: bool, verdict: str) -> None:
+    """One needs as many steps as there are pairs, the other 10: the ratio is 5 with 50 pairs, 20 with 200."""
+    of_five = cycle(range(5))
+
+    def steps(phi: np.ndarray, *_: object, adversary_: bool) -> int:
+        return 10 if adversary_ is adversary else len(phi) + next(of_five)
+
+    monkeypatch.setattr(selection, "steps_to", lambda *given, adversary: steps(*given, adversary_=adversary))
+    found = selection.adversarial_sampling(QUICK)
+    assert found.verdict == verdict
+    assert ("in every seed" in found.says) is adversary

@@ -29,7 +29,7 @@ from pairwright.reproduce.language.bench import (
     seconds_of,
 )
 from pairwright.reproduce.language.setting import TOP, Arm, Goal, World
-from pairwright.reproduce.verdicts import verdict_of
+from pairwright.reproduce.verdicts import all_of, verdict_of
 from pairwright.stats import Interval
 
 BEST_DIRECTION = (3 / hypot(3, 1), 1 / hypot(3, 1))
@@ -204,7 +204,7 @@ def ra_first_of_all(setup: Setup) -> Outcome:
         key=lambda row: -float(row["gold"]),
     )
     return Outcome(
-        verdict="does not hold" if ahead else "not identified" if open_ else "holds",
+        verdict=all_of(list(verdicts.values())),
         says=" ".join(parts),
         metrics=(
             Metric.of("gold/ra", level(ra.own), "Mean gold reward, 1 to 10, of RA asked for 10; cases are seeds."),

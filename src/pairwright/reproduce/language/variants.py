@@ -18,7 +18,7 @@ from pairwright.reproduce.language.job import pairs_of
 from pairwright.reproduce.language.pool import run_jobs
 from pairwright.reproduce.language.seeds import at_seed, seeds_of, tuning_seeds
 from pairwright.reproduce.language.setting import TOP, Arm, Call, Job, Tuned, World
-from pairwright.reproduce.verdicts import verdict_of
+from pairwright.reproduce.verdicts import decided, verdict_of
 from pairwright.stats import Interval, mean_interval
 
 _OWN = "pairwright.reproduce.language.data_variants"
@@ -150,9 +150,10 @@ def equal_within(margin: float, apart: Sequence[Interval]) -> Verdict:
         margin: the largest difference that counts as none.
         apart: the differences, with intervals.
     """
-    if any(each.low > margin or each.high < -margin for each in apart):
-        return "does not hold"
-    return "holds" if all(-margin <= each.low and each.high <= margin for each in apart) else "not identified"
+    return decided(
+        yes=all(-margin <= each.low and each.high <= margin for each in apart),
+        no=any(each.low > margin or each.high < -margin for each in apart),
+    )
 
 
 def ira(setup: Setup) -> Outcome:
