@@ -1,6 +1,6 @@
 # Each target is the only command you need: it makes .venv and installs what is missing, then does its work.
 #
-#   make quickstart   the whole job, offline, on a small world: demo/report.html
+#   make quickstart   the whole job, offline, on a small world: demo/*-report/report.html
 #   make test         the tests that need no GPU, no server and no browser, and take under ten seconds each
 #   make test-all     every test (what the machine cannot run is skipped with its reason)
 #   make check        lint, format and types, as continuous integration runs them
